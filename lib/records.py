@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -224,8 +225,9 @@ class Run(Generic[Settings]):
         }
 
     def finish(self) -> None:
-        """Write ``results.json`` into ``out_dir``, atomically."""
+        """Write ``results.json`` into ``out_dir``, atomically, and drop the checkpoints: nothing is left to resume."""
         write_json(self.out_dir / RECORD_NAME, self.record())
+        shutil.rmtree(self.out_dir / "checkpoints", ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

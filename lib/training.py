@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import warnings
@@ -101,8 +102,12 @@ def make_trainer(
 
 
 def checkpoint_folder(run: Run[Any], name: str) -> Path:
-    """Where the checkpoints of the training ``name`` lie."""
-    return run.out_dir / "checkpoints" / name
+    """Where the checkpoints of the training ``name`` lie: a folder of its own for each seed and setting.
+
+    A run with other parameters in the same output folder therefore never resumes from a foreign checkpoint.
+    """
+    key = hashlib.sha256(repr((run.profile, run.seed, run.settings)).encode()).hexdigest()[:8]
+    return run.out_dir / "checkpoints" / f"{name}-{key}"
 
 
 def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None) -> None:

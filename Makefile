@@ -1,0 +1,88 @@
+# make book   build the book            make test   check everything            make help   all targets
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CHAPTER ?=
+PROFILE ?= default
+SEED ?= 0
+PORT ?= 8000
+
+# Inside the conda environment of environment.yml that environment is used; everywhere else a virtual environment in .venv.
+ifeq ($(CONDA_DEFAULT_ENV),executable-papers)
+BIN := $(CONDA_PREFIX)/bin
+ENVIRONMENT :=
+else
+BIN := .venv/bin
+ENVIRONMENT := .venv/installed
+endif
+
+SPHINX := -W -n --keep-going
+HTML := _build/html
+export MPLBACKEND = agg
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+
+.PHONY: help book html refresh sync test lint unit nbval browser run data bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..."; exit 1; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing the locked dependencies into .venv (some minutes the first time) ..."
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+book: $(ENVIRONMENT) ## install, re-execute stale chapters, build the book
+	@$(BIN)/python -m lib.publishing.execute
+	@$(MAKE) --no-print-directory html
+	@echo "The book: file://$(CURDIR)/$(HTML)/index.html"
+
+html: $(ENVIRONMENT) ## build the pages from the stored outputs
+	@$(BIN)/jupyter-book build --quiet --path-output . $(SPHINX) .
+
+refresh: $(ENVIRONMENT) ## execute CHAPTER again and store its outputs (PROFILE=default)
+	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --profile $(PROFILE) --force
+
+sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks, running nothing
+	@$(BIN)/python -m lib.publishing.execute --sync-only
+
+test: lint unit nbval html browser ## lint, unit tests, nbval, book build with warnings as errors, browser check
+
+lint: $(ENVIRONMENT)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m lib.publishing.freshness
+	$(BIN)/python -m lib.publishing.readme --check
+
+unit: $(ENVIRONMENT)
+	$(BIN)/python -m pytest -m "not slow and not browser" tests
+
+nbval: $(ENVIRONMENT)
+	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=900 notebooks/
+
+browser: $(ENVIRONMENT)
+	$(BIN)/python -m pytest -m browser tests/book
+
+run: $(ENVIRONMENT) ## one run: make run CHAPTER=minrnn PROFILE=smoke SEED=0
+	@test -f "notebooks/$(CHAPTER).ipynb" || { echo "CHAPTER='$(CHAPTER)' is not one of: $$(ls notebooks | sed -n 's/\.ipynb$$//p' | tr '\n' ' ')"; exit 1; }
+	@mkdir -p runs/$(CHAPTER)/$(PROFILE)-seed$(SEED)
+	$(BIN)/papermill notebooks/$(CHAPTER).ipynb runs/$(CHAPTER)/$(PROFILE)-seed$(SEED)/$(CHAPTER).ipynb -p profile $(PROFILE) -p seed $(SEED)
+
+data: $(ENVIRONMENT) ## download the data files that are neither in PAPERS_DATA nor in the cache
+	@$(BIN)/python -m lib.datasets
+
+bench: $(ENVIRONMENT) ## measure the speed tables of the book (on an idle machine)
+	@for f in benchmarks/*.py; do $(BIN)/python $$f --out benchmarks/results/$$(basename $$f .py).json || exit 1; done
+
+lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml (needs uv); torch brings its own GPU libraries
+	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python >= 3.11.\ntorch==2.13.0\n' > requirements.lock.tmp
+	@uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header --no-emit-index-url pyproject.toml \
+		| grep -vE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)=' >> requirements.lock.tmp
+	@mv requirements.lock.tmp requirements.lock
+
+clean: ## remove what was built (not .venv, not runs)
+	rm -rf _build book/generated .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,191 @@
+"""Is a stored notebook still what its sources would produce?
+
+Every executed notebook records a content hash of what made it: the code of its source, of its chapter's package, of the
+shared modules that these import, and the profile. Comments, docstrings and Markdown are left out, so that a change of
+wording re-runs nothing. Sources are compared as syntax trees.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+METADATA_KEY = "executable_papers"
+_PATH = re.compile(
+    r"(?<![\w.:/<])(/(?:home|root|Users|tmp|var|opt|work|mnt|private|content|workspace)/[\w.\-]+|[A-Z]:\\\\)"
+)
+_WARNING = re.compile(r"\b\w*Warning\b:")
+
+
+def strip_docstrings(tree: ast.AST) -> ast.AST:
+    """Remove docstrings (and other expression statements that are bare strings) from a syntax tree, in place."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                item
+                for item in body
+                if not (
+                    isinstance(item, ast.Expr)
+                    and isinstance(item.value, ast.Constant)
+                    and isinstance(item.value.value, str)
+                )
+            ]
+    return tree
+
+
+def code_fingerprint(source: str) -> str:
+    """The syntax tree of ``source`` as text, without comments, docstrings and layout.
+
+    Raises:
+        SyntaxError: if ``source`` is not Python.
+    """
+    return ast.dump(strip_docstrings(ast.parse(source)))
+
+
+def notebook_code(source: Path) -> str:
+    """The code cells of a py:percent notebook, joined."""
+    notebook = jupytext.read(source)
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+def imported_modules(source: str) -> set[str]:
+    """Names of the modules of ``lib`` that ``source`` imports, wherever the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name == "lib" or name.startswith("lib.")}
+
+
+def module_file(name: str, root: Path = ROOT) -> Path | None:
+    """The file of a module of ``lib``, or None where ``name`` is no module (but a name inside one)."""
+    base = root.joinpath(*name.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def sources(slug: str, root: Path = ROOT) -> list[Path]:
+    """Files that determine a run of the chapter: its package, and the shared modules that are imported from it."""
+    package = root / "lib" / slug
+    files = {path for path in package.rglob("*") if path.suffix in (".py", ".yml", ".yaml", ".csv", ".json")}
+    pending = [notebook_code(root / "notebooks" / f"{slug}.py")]
+    pending += [path.read_text(encoding="utf-8") for path in files if path.suffix == ".py"]
+    while pending:
+        for name in imported_modules(pending.pop()):
+            path = module_file(name, root)
+            if path is not None and path not in files:
+                files.add(path)
+                pending.append(path.read_text(encoding="utf-8"))
+    return sorted(files)
+
+
+def content_hash(slug: str, profile: str, root: Path = ROOT) -> str:
+    """SHA-256 over the profile, the notebook's code and every source file of the chapter."""
+    digest = hashlib.sha256(f"profile={profile}\n".encode())
+    digest.update(code_fingerprint(notebook_code(root / "notebooks" / f"{slug}.py")).encode())
+    for path in sources(slug, root):
+        text = path.read_text(encoding="utf-8")
+        content = code_fingerprint(text) if path.suffix == ".py" else text
+        digest.update(f"\n{path.relative_to(root).as_posix()}\n{content}".encode())
+    return digest.hexdigest()
+
+
+def slugs(root: Path = ROOT) -> list[str]:
+    """The chapters that have a notebook."""
+    return sorted(path.stem for path in (root / "notebooks").glob("*.py"))
+
+
+def stored(slug: str, root: Path = ROOT) -> nbformat.NotebookNode | None:
+    """The executed notebook of a chapter, or None where there is none yet."""
+    path = root / "notebooks" / f"{slug}.ipynb"
+    return nbformat.read(path, as_version=4) if path.is_file() else None
+
+
+def is_fresh(slug: str, root: Path = ROOT) -> bool:
+    """Whether the stored notebook was made by the present code."""
+    notebook = stored(slug, root)
+    if notebook is None:
+        return False
+    mark = notebook.metadata.get(METADATA_KEY, {})
+    return mark.get("hash") == content_hash(slug, mark.get("profile", "default"), root)
+
+
+def source_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """(kind, source) of every cell."""
+    return [(cell.cell_type, cell.source.rstrip()) for cell in notebook.cells]
+
+
+def output_texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[int, str, str]]:
+    """(cell number, kind of output, text) of every output; pictures are left out of the text."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", []):
+            kind = output["output_type"]
+            if kind == "stream":
+                yield number, output["name"], output["text"]
+            elif kind == "error":
+                yield number, "error", f"{output['ename']}: {output['evalue']}"
+            else:
+                texts = [_join(v) for mime, v in output["data"].items() if mime.startswith("text/")]
+                yield number, kind, re.sub(r'src="data:[^"]*"', 'src=""', "\n".join(texts))
+
+
+def _join(value: Any) -> str:
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
+    """What must not stand on a page: errors, standard error, warnings, paths of a machine, cells that never ran."""
+    faults = []
+    for number, kind, text in output_texts(notebook):
+        if kind == "error":
+            faults.append(f"cell {number}: an output holds an error ({text})")
+        if kind == "stderr":
+            faults.append(f"cell {number}: an output holds standard error ({text.strip()[:80]!r})")
+        if _WARNING.search(text):
+            faults.append(f"cell {number}: an output holds a warning ({_WARNING.search(text)[0]})")  # type: ignore[index]
+        if match := _PATH.search(text):
+            faults.append(f"cell {number}: an output holds a path ({match[0]})")
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            faults.append(f"cell {number}: was not executed")
+    return faults
+
+
+def faults(slug: str, root: Path = ROOT) -> list[str]:
+    """One line for each way in which the stored notebook of ``slug`` is not fit to be the chapter's page."""
+    refresh = f"run 'make refresh CHAPTER={slug}'"
+    notebook = stored(slug, root)
+    if notebook is None:
+        return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
+    found = []
+    if not is_fresh(slug, root):
+        found.append(f"{slug}: stored outputs are stale (code changed since they were made); {refresh}")
+    if source_cells(notebook) != source_cells(jupytext.read(root / "notebooks" / f"{slug}.py")):
+        found.append(f"{slug}: notebooks/{slug}.py and .ipynb differ in source; run 'make sync'")
+    found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
+    return found
+
+
+def main() -> int:
+    """Print every fault of every chapter; exit 1 if there is one."""
+    found = [fault for slug in slugs() for fault in faults(slug)]
+    print("\n".join(found) or f"fresh: {', '.join(slugs()) or 'no chapter yet'}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
