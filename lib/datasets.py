@@ -1,7 +1,7 @@
 """One registry of data files, on pooch.
 
 A file is looked up in this order: the mirror named by the environment variable ``PAPERS_DATA`` (laid out as
-``<data set>/<file>``), the user's cache, the canonical public URL. Every file is checked by its sha256, wherever it comes from;
+``<data set>/<file>``; a relative path counts from the repository's root), the user's cache, the canonical public URL. Every file is checked by its sha256, wherever it comes from;
 nothing is unpickled. ``python -m lib.datasets`` downloads what is missing (``make data``).
 """
 
@@ -19,10 +19,16 @@ import pooch
 from lib.profiles import DATA_POLICIES, OneLineError, choose, nearest
 
 MIRROR_VARIABLE = "PAPERS_DATA"
+ROOT = Path(__file__).resolve().parent.parent
+pooch.get_logger().setLevel("WARNING")
 
 
 class DataError(OneLineError, RuntimeError):
     """A file that is unknown, out of reach, corrupt or malformed."""
+
+
+class OutOfReachError(DataError):
+    """A file that neither the mirror, nor the cache, nor the network gives."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def local_path(name: str) -> Path | None:
     """
     entry(name)
     mirror = os.environ.get(MIRROR_VARIABLE)
-    folders = ([Path(mirror).expanduser()] if mirror else []) + [cache_dir()]
+    folders = ([ROOT / Path(mirror).expanduser()] if mirror else []) + [cache_dir()]
     for folder in folders:
         if (folder / name).is_file():
             return _verify(folder / name, name)
@@ -155,7 +161,8 @@ def download(name: str, progressbar: bool = False) -> Path:
     """Download ``name`` from its canonical URL into the cache; atomic, checked by sha256.
 
     Raises:
-        DataError: if the URL is out of reach or the checksum differs; no partial file stays behind.
+        OutOfReachError: if the URL does not answer.
+        DataError: if the checksum differs; no partial file stays behind.
     """
     item = entry(name)
     target = cache_dir() / name
@@ -173,7 +180,7 @@ def download(name: str, progressbar: bool = False) -> Path:
             f"{name}: the download's checksum differs from the registry's; nothing was kept"
         ) from error
     except OSError as error:  # requests' errors and the file system's
-        raise DataError(
+        raise OutOfReachError(
             f"{name} can be had neither from ${MIRROR_VARIABLE}, nor the cache, nor the network ({type(error).__name__}); "
             f"run 'make data' where there is a network, or set {MIRROR_VARIABLE} to a mirror"
         ) from error
@@ -202,8 +209,8 @@ def locate(names: Sequence[str], data: str = "auto") -> list[Path] | None:
         if path is None:
             try:
                 path = download(name)
-            except DataError as error:
-                if data == "real" or "checksum" in str(error):
+            except OutOfReachError:
+                if data == "real":
                     raise
                 return None
         paths.append(path)

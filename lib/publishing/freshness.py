@@ -69,59 +69,59 @@ def imported_modules(source: str) -> set[str]:
     return {name for name in found if name == "lib" or name.startswith("lib.")}
 
 
-def module_file(name: str, root: Path = ROOT) -> Path | None:
+def module_file(name: str) -> Path | None:
     """The file of a module of ``lib``, or None where ``name`` is no module (but a name inside one)."""
-    base = root.joinpath(*name.split("."))
+    base = ROOT.joinpath(*name.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
             return candidate
     return None
 
 
-def sources(slug: str, root: Path = ROOT) -> list[Path]:
+def sources(slug: str) -> list[Path]:
     """Files that determine a run of the chapter: its package, and the shared modules that are imported from it."""
-    package = root / "lib" / slug
+    package = ROOT / "lib" / slug
     files = {path for path in package.rglob("*") if path.suffix in (".py", ".yml", ".yaml", ".csv", ".json")}
-    pending = [notebook_code(root / "notebooks" / f"{slug}.py")]
+    pending = [notebook_code(ROOT / "notebooks" / f"{slug}.py")]
     pending += [path.read_text(encoding="utf-8") for path in files if path.suffix == ".py"]
     while pending:
         for name in imported_modules(pending.pop()):
-            path = module_file(name, root)
+            path = module_file(name)
             if path is not None and path not in files:
                 files.add(path)
                 pending.append(path.read_text(encoding="utf-8"))
     return sorted(files)
 
 
-def content_hash(slug: str, profile: str, root: Path = ROOT) -> str:
+def content_hash(slug: str, profile: str) -> str:
     """SHA-256 over the profile, the notebook's code and every source file of the chapter."""
     digest = hashlib.sha256(f"profile={profile}\n".encode())
-    digest.update(code_fingerprint(notebook_code(root / "notebooks" / f"{slug}.py")).encode())
-    for path in sources(slug, root):
+    digest.update(code_fingerprint(notebook_code(ROOT / "notebooks" / f"{slug}.py")).encode())
+    for path in sources(slug):
         text = path.read_text(encoding="utf-8")
         content = code_fingerprint(text) if path.suffix == ".py" else text
-        digest.update(f"\n{path.relative_to(root).as_posix()}\n{content}".encode())
+        digest.update(f"\n{path.relative_to(ROOT).as_posix()}\n{content}".encode())
     return digest.hexdigest()
 
 
-def slugs(root: Path = ROOT) -> list[str]:
+def slugs() -> list[str]:
     """The chapters that have a notebook."""
-    return sorted(path.stem for path in (root / "notebooks").glob("*.py"))
+    return sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
 
 
-def stored(slug: str, root: Path = ROOT) -> nbformat.NotebookNode | None:
+def stored(slug: str) -> nbformat.NotebookNode | None:
     """The executed notebook of a chapter, or None where there is none yet."""
-    path = root / "notebooks" / f"{slug}.ipynb"
+    path = ROOT / "notebooks" / f"{slug}.ipynb"
     return nbformat.read(path, as_version=4) if path.is_file() else None
 
 
-def is_fresh(slug: str, root: Path = ROOT) -> bool:
+def is_fresh(slug: str) -> bool:
     """Whether the stored notebook was made by the present code."""
-    notebook = stored(slug, root)
+    notebook = stored(slug)
     if notebook is None:
         return False
     mark = notebook.metadata.get(METADATA_KEY, {})
-    return mark.get("hash") == content_hash(slug, mark.get("profile", "default"), root)
+    return mark.get("hash") == content_hash(slug, mark.get("profile", "default"))
 
 
 def source_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
@@ -165,16 +165,16 @@ def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
     return faults
 
 
-def faults(slug: str, root: Path = ROOT) -> list[str]:
+def faults(slug: str) -> list[str]:
     """One line for each way in which the stored notebook of ``slug`` is not fit to be the chapter's page."""
     refresh = f"run 'make refresh CHAPTER={slug}'"
-    notebook = stored(slug, root)
+    notebook = stored(slug)
     if notebook is None:
         return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
     found = []
-    if not is_fresh(slug, root):
+    if not is_fresh(slug):
         found.append(f"{slug}: stored outputs are stale (code changed since they were made); {refresh}")
-    if source_cells(notebook) != source_cells(jupytext.read(root / "notebooks" / f"{slug}.py")):
+    if source_cells(notebook) != source_cells(jupytext.read(ROOT / "notebooks" / f"{slug}.py")):
         found.append(f"{slug}: notebooks/{slug}.py and .ipynb differ in source; run 'make sync'")
     found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
     return found

@@ -1,0 +1,174 @@
+"""Verdict rules, and the ledgers of all ten papers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.claims import (
+    VERDICTS,
+    Claim,
+    Condition,
+    LedgerError,
+    Measurement,
+    format_measurement,
+    ledgers,
+    read_ledger,
+)
+
+SLUGS = {
+    "minrnn",
+    "smbh",
+    "adaptive_teachers",
+    "meta_flow_matching",
+    "ddpp",
+    "delusions",
+    "kl_regularized_rl",
+    "harmaug",
+    "compositionality",
+    "object_centric",
+}
+numbers = st.floats(-1e6, 1e6)
+
+
+def claim(**changes: object) -> Claim:
+    fields: dict[str, object] = {
+        "id": "C1",
+        "claim": "x beats y",
+        "where": "Table 1",
+        "reported": {"value": 1.0, "text": "1.0", "provenance": "K"},
+        "metric": "gap",
+        "unit": "",
+        "measures": {},
+        "judged_in": ("default", "paper"),
+        "direction": (Condition("gap", "above", 0.0),),
+        "reproduced": (Condition("gap", "within", 1.0, 0.1),),
+        "paper_setting": ("paper",),
+    }
+    return Claim(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def exact(value: float) -> dict[str, Measurement]:
+    return {"gap": Measurement(value, value, value)}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "profile", "verdict"),
+    [
+        (0.95, 1.05, "paper", "reproduced"),
+        (0.95, 1.05, "default", "same direction"),  # the numbers agree, but not at the paper's own setting
+        (0.50, 0.60, "paper", "same direction"),
+        (-0.1, 0.30, "paper", "inconclusive"),
+        (-0.3, -0.1, "default", "contradicted"),
+        (0.95, 1.05, "smoke", "not run"),
+        (0.95, 1.05, "gpu", "not run"),
+    ],
+)
+def test_each_verdict(low: float, high: float, profile: str, verdict: str) -> None:
+    measured = {"gap": Measurement((low + high) / 2, low, high)}
+    assert claim().judge(measured, profile) == verdict
+
+
+def test_a_missing_metric_is_not_run() -> None:
+    assert claim().judge({}, "paper") == "not run"
+
+
+def test_a_failing_condition_outweighs_an_unclear_one() -> None:
+    both = claim(direction=(Condition("gap", "above", 0.0), Condition("other", "below", 1.0)))
+    measured = {"gap": Measurement(0, -1, 1), "other": Measurement(2, 2, 2)}
+    assert both.judge(measured, "paper") == "contradicted"
+
+
+def test_stand_in_data_judges_no_claim_that_needs_real_data() -> None:
+    assert claim(data="real").judge(exact(1.0), "paper", "standin") == "not run"
+    assert claim(data="real").judge(exact(1.0), "paper", "real") == "reproduced"
+    assert claim(data="any").judge(exact(1.0), "paper", "standin") == "reproduced"
+
+
+@given(numbers, numbers, numbers, st.floats(0, 1e6))
+def test_conditions_agree_with_their_definition(a: float, b: float, target: float, tolerance: float) -> None:
+    low, high = min(a, b), max(a, b)
+    measured = Measurement((low + high) / 2, low, high)
+    above = Condition("m", "above", target).check(measured)
+    assert (above == "holds") == (low > target)
+    assert (above == "fails") == (high < target or low == high == target)
+    inside = Condition("m", "within", target, tolerance).check(measured)
+    assert (inside == "holds") == (target - tolerance <= low and high <= target + tolerance)
+    assert (inside == "fails") == (high < target - tolerance or low > target + tolerance)
+
+
+@given(numbers, numbers, numbers)
+def test_below_mirrors_above(a: float, b: float, target: float) -> None:
+    low, high = min(a, b), max(a, b)
+    mirrored = Condition("m", "above", -target).check(Measurement(0, -high, -low))
+    assert Condition("m", "below", target).check(Measurement(0, low, high)) == mirrored
+
+
+def test_a_nan_decides_nothing() -> None:
+    assert Condition("m", "above", 0.0).check(Measurement(math.nan, math.nan, math.nan)) == "unclear"
+
+
+def test_one_run_has_an_infinite_interval_and_is_inconclusive() -> None:
+    one = Measurement(1.0, -math.inf, math.inf)
+    assert claim().judge({"gap": one}, "paper") == "inconclusive"
+    assert format_measurement(one) == "1 (one run)"
+
+
+def test_all_ten_papers_have_a_valid_ledger() -> None:
+    found = ledgers()
+    assert set(found) == SLUGS
+    for slug, book in found.items():
+        assert book.claims, slug
+        for row in book.claims:
+            assert row.reported["provenance"], f"{slug} {row.id}: a reported number needs its provenance"
+            assert row.judge({}, "default") == "not run"
+
+
+def write(tmp_path: Path, **changes: object) -> Path:
+    raw: dict[str, object] = yaml.safe_load((Path(__file__).parent / "data" / "ledger.yml").read_text())
+    raw["claims"][0].update(changes)  # type: ignore[index]
+    path = tmp_path / "ledger.yml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_the_sample_ledger_reads(tmp_path: Path) -> None:
+    assert read_ledger(write(tmp_path)).claims[0].rule() == "gap > 0; reproduced: gap = 1 ± 0.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"judged_in": ["smoke"]}, "smoke judges no claim"),
+        ({"judged_in": ["defualt"]}, "did you mean 'default'"),
+        ({"rules": {}}, "unknown key 'rules'; did you mean 'rule'"),
+        ({"rule": {"direction": []}}, "at least one condition"),
+        ({"rule": {"direction": [{"metric": "m"}]}}, "exactly one of above, below, within"),
+        ({"rule": {"direction": [{"metric": "m", "above": "zero"}]}}, "needs a number"),
+        ({"rule": {"direction": [{"metric": "m", "within": [1, -1]}]}}, "tolerance"),
+        ({"reported": {"value": 1}}, "missing key 'text'"),
+        ({"data": "fake"}, "'any' or 'real'"),
+    ],
+)
+def test_a_broken_ledger_is_one_line(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(LedgerError, match=words) as caught:
+        read_ledger(write(tmp_path, **changes))
+    assert "ledger.yml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_invalid_yaml_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.yml"
+    path.write_text("claims: [unclosed")
+    with pytest.raises(LedgerError, match="not valid YAML") as caught:
+        read_ledger(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_verdict_names() -> None:
+    assert VERDICTS == ("reproduced", "same direction", "inconclusive", "contradicted", "not run")

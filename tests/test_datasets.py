@@ -1,0 +1,120 @@
+"""The registry: look-up order, checksums, and what happens when data is out of reach."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from lib import datasets
+from lib.datasets import DataError, DataFile
+from lib.profiles import ParameterError
+
+CONTENT = b"a,b\n1,2\n"
+NAME = "sample/table.csv"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A mirror and a cache of their own, one registered file, and a canonical URL that nothing answers."""
+    mirror, cache = tmp_path / "mirror", tmp_path / "cache"
+    item = DataFile("http://127.0.0.1:9/table.csv", hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody")
+    monkeypatch.setenv(datasets.MIRROR_VARIABLE, str(mirror))
+    monkeypatch.setattr(datasets, "cache_dir", lambda: cache)
+    monkeypatch.setattr(datasets, "REGISTRY", {NAME: item})
+    return mirror, cache
+
+
+def put(folder: Path, content: bytes = CONTENT) -> Path:
+    path = folder / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_mirror_comes_before_cache(folders: tuple[Path, Path]) -> None:
+    mirror, cache = put(folders[0]), put(folders[1])
+    assert datasets.locate([NAME]) == [mirror]
+    mirror.unlink()
+    assert datasets.locate([NAME]) == [cache]
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-3], CONTENT + b"x", b""])
+@pytest.mark.parametrize("data", ["auto", "real"])
+def test_a_corrupt_file_is_an_error_and_never_a_stand_in(
+    folders: tuple[Path, Path], content: bytes, data: str
+) -> None:
+    path = put(folders[0], content)
+    with pytest.raises(DataError, match="checksum mismatch") as caught:
+        datasets.locate([NAME], data)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_out_of_reach_real_fails_with_the_command(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(DataError, match="make data") as caught:
+        datasets.locate([NAME], "real")
+    assert "\n" not in str(caught.value)
+    assert not list(folders[1].rglob("*.csv"))
+
+
+def test_out_of_reach_auto_means_stand_in(folders: tuple[Path, Path]) -> None:
+    assert datasets.locate([NAME], "auto") is None
+    assert not datasets.reachable([NAME], timeout=0.5)
+
+
+def test_standin_is_forced_even_where_the_data_is(folders: tuple[Path, Path]) -> None:
+    put(folders[0])
+    assert datasets.locate([NAME], "standin") is None
+    assert datasets.reachable([NAME])
+
+
+def test_download_is_checked_and_leaves_nothing_behind(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = tmp_path / "served.csv"
+
+    class Copy:
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def __call__(self, url: str, output: str, pup: object) -> None:
+            Path(output).write_bytes(served.read_bytes())
+
+    monkeypatch.setattr(datasets.pooch, "HTTPDownloader", Copy)
+    served.write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match="checksum differs"):
+        datasets.locate([NAME], "auto")
+    assert not [p for p in folders[1].rglob("*") if p.is_file()]
+    served.write_bytes(CONTENT)
+    assert datasets.locate([NAME], "auto") == [folders[1] / NAME]
+    assert (folders[1] / NAME).read_bytes() == CONTENT
+
+
+def test_a_relative_mirror_counts_from_the_repository(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    item = DataFile("http://127.0.0.1:9/x", hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody")
+    monkeypatch.setattr(datasets, "REGISTRY", {NAME: item})
+    monkeypatch.setattr(datasets, "ROOT", tmp_path)
+    monkeypatch.setenv(datasets.MIRROR_VARIABLE, "mirror")
+    path = put(tmp_path / "mirror")
+    assert datasets.locate([NAME]) == [path]
+
+
+def test_unknown_name_and_policy() -> None:
+    with pytest.raises(DataError, match=r"did you mean 'tinyshakespeare/input\.txt'"):
+        datasets.locate(["tinyshakespeare/inputs.txt"])
+    with pytest.raises(ParameterError, match=r"data='reel'.*did you mean 'real'"):
+        datasets.locate([], "reel")
+
+
+def test_every_entry_is_https_with_a_sha256_a_licence_and_a_citation() -> None:
+    for name, item in datasets.REGISTRY.items():
+        assert item.url.startswith("https://"), name
+        assert len(item.sha256) == 64, name
+        assert int(item.sha256, 16) >= 0, name
+        assert item.licence, name
+        assert item.citation, name
+        assert not item.url.endswith((".pkl", ".pickle", ".pt", ".pth")), name

@@ -1,0 +1,63 @@
+"""Intervals against their definition and their coverage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.stats.api as sms
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.statistics import difference_interval, mean_interval
+
+samples = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-3)
+
+
+@given(samples)
+def test_t_interval_equals_statsmodels(values: list[float]) -> None:
+    found = mean_interval(values)
+    low, high = sms.DescrStatsW(values).tconfint_mean()
+    assert found.low == pytest.approx(low, rel=1e-9, abs=1e-9)
+    assert found.high == pytest.approx(high, rel=1e-9, abs=1e-9)
+    assert found.low <= found.mean <= found.high
+
+
+def test_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = [i.low <= 1.0 <= i.high for i in (mean_interval(rng.normal(1, 3, 4)) for _ in range(4000))]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.012)
+
+
+def test_one_value_has_an_infinite_interval() -> None:
+    assert mean_interval([2.0]) == (2.0, -math.inf, math.inf, 1)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf, 0.0]])
+def test_bad_values_are_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="mean_interval needs"):
+        mean_interval(values)
+
+
+@given(samples)
+def test_paired_difference_removes_a_shared_offset(values: list[float]) -> None:
+    offset = np.linspace(-50, 50, len(values))
+    found = difference_interval(np.asarray(values) + offset, offset)
+    assert found.mean == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_welch_interval_equals_statsmodels() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0, 1, 5), rng.normal(1, 4, 9)
+    found = difference_interval(a, b, paired=False)
+    comparison = sms.CompareMeans(sms.DescrStatsW(a), sms.DescrStatsW(b))
+    low, high = comparison.tconfint_diff(usevar="unequal")
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ in length: 2 and 3"):
+        difference_interval([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="two values a side"):
+        difference_interval([1], [1, 2], paired=False)
