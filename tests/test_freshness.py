@@ -54,18 +54,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notebooks/sample.py").write_text(NOTEBOOK)
     monkeypatch.setattr(freshness, "ROOT", tmp_path)
     monkeypatch.setattr(execute, "ROOT", tmp_path)
-    for function in (
-        freshness.content_hash,
-        freshness.is_fresh,
-        freshness.stored,
-        freshness.slugs,
-        freshness.faults,
-    ):
-        monkeypatch.setattr(
-            function,
-            "__defaults__",
-            tuple(tmp_path if isinstance(d, Path) else d for d in function.__defaults__ or ()),
-        )
     return tmp_path
 
 

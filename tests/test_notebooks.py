@@ -1,0 +1,116 @@
+"""Every chapter through papermill, as a researcher would call it from the repository's root."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from lib.claims import ledger
+from lib.publishing.freshness import ROOT, slugs
+
+PARAMETERS = {
+    "profile": "default",
+    "seed": 0,
+    "accelerator": "auto",
+    "data": "auto",
+    "out_dir": None,
+    "overrides": {},
+}
+
+
+def papermill(slug: str, output: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``papermill notebooks/<slug>.ipynb output words…`` from the root."""
+    command = [sys.executable, "-m", "papermill", f"notebooks/{slug}.ipynb", str(output), *words]
+    environment = {**os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_smoke_on_the_stand_in(slug: str, tmp_path: Path) -> None:
+    """Without mirror, cache or network every path of every chapter still runs."""
+    output = tmp_path / "x.ipynb"
+    words = ["-p", "profile", "smoke", "-p", "seed", "1", "-p", "data", "standin"]
+    done = papermill(slug, output, *words, PAPERS_DATA=str(tmp_path / "nothing"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "results.json").read_text())  # beside the output notebook
+    assert record["slug"] == slug
+    assert record["profile"] == "smoke"
+    assert record["seed"] == 1
+    assert record["data_source"] in ("standin", "generated")
+    assert record["metrics"]
+    assert set(record["verdicts"].values()) == {"not run"}
+    assert set(record["verdicts"]) == {claim.id for claim in ledger(slug).claims}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "x.ipynb"]
+
+
+@pytest.mark.parametrize("slug", slugs())
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "profile", "tiny"], "profile='tiny' is not one of smoke, default, gpu, paper"),
+        (["-p", "seed", "abc"], "seed='abc' is not a whole number"),
+        (["-y", "overrides: {no_such_setting: 1}"], "overrides: unknown setting 'no_such_setting'"),
+    ],
+)
+def test_a_wrong_parameter_ends_with_one_line(
+    slug: str, words: list[str], message: str, tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "out"
+    done = papermill(slug, tmp_path / "x.ipynb", *words, "-p", "out_dir", str(out_dir))
+    assert done.returncode != 0
+    assert message in done.stderr.strip().splitlines()[-1]
+    assert not out_dir.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.ipynb"]
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_a_corrupt_data_file_ends_with_one_line(slug: str, tmp_path: Path) -> None:
+    from conftest import data_files
+
+    mirror, out_dir = tmp_path / "mirror", tmp_path / "out"
+    for name in data_files(slug):
+        (mirror / name).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / name).write_text("truncated")
+    words = ["-p", "profile", "smoke", "-p", "out_dir", str(out_dir)]
+    done = papermill(slug, tmp_path / "x.ipynb", *words, PAPERS_DATA=str(mirror))
+    assert done.returncode != 0
+    assert "checksum mismatch" in done.stderr.strip().splitlines()[-1]
+    assert not (out_dir / "results.json").exists()
+    assert all((mirror / name).read_text() == "truncated" for name in data_files(slug))
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_the_notebook_keeps_the_contract(slug: str) -> None:
+    notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
+    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    names: dict[str, object] = {}
+    exec(cell.source, names)  # the cell holds nothing but assignments of constants
+    assert {name: names[name] for name in PARAMETERS} == PARAMETERS
+    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        assert len(cell.source.splitlines()) <= 40, f"code cell {number} is too long to read"
+        assert not any(line.lstrip().startswith(("!", "%")) for line in cell.source.splitlines())
+        for forbidden in ("subprocess", "os.system", "pickle", "eval(", "exec("):
+            assert forbidden not in cell.source
+    checked = [c.source for c in notebook.cells if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    assert any("verdict" in source for source in checked)
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_a_changed_verdict_in_a_stored_output_is_noticed(slug: str) -> None:
+    """What nbval compares: the verdicts that are printed are those of the committed record."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{slug}.ipynb", as_version=4)
+    record = json.loads((ROOT / "book" / "runs" / slug / "default" / "results.json").read_text())
+    [printed] = [
+        "".join(output.get("text", "") for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.source.startswith("# NBVAL_CHECK_OUTPUT") and "verdict" in cell.source
+    ]
+    for claim, verdict in record["verdicts"].items():
+        assert f"{claim}: {verdict}" in printed
