@@ -1,0 +1,255 @@
+"""The scorecard: every claim of every paper, with the verdict of the run that judges it.
+
+Nothing here is typed by hand. A row comes from a ledger (``book/claims/<slug>.yml``) and from run records
+(``book/runs/<slug>/<profile>/results.json``). The verdicts that a record stores are judged again, by the ledger's present rules
+from the record's own measurements; a record that disagrees with its ledger stops the build.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lib.claims import VERDICTS, Claim, Ledger, Measurement, Verdict
+from lib.profiles import OneLineError, nearest
+from lib.records import RECORD_NAME, ROOT, read_measurements
+
+RUNS_DIR = ROOT / "book" / "runs"
+CHAPTERS = (
+    "minrnn",
+    "smbh",
+    "adaptive_teachers",
+    "meta_flow_matching",
+    "ddpp",
+    "delusions",
+    "kl_regularized_rl",
+    "harmaug",
+    "compositionality",
+    "object_centric",
+)
+"""The ten papers, in the order of the book."""
+
+JUDGING_PROFILES = ("paper", "gpu", "default")
+"""Profiles whose records the book shows, highest first. ``smoke`` judges nothing."""
+
+MARKS: dict[Verdict, str] = {
+    "reproduced": "✓",
+    "same direction": "→",
+    "inconclusive": "?",
+    "contradicted": "✗",
+    "not run": "–",
+}
+"""One sign for each verdict, so that none is told by colour alone."""
+
+COLOURS: dict[Verdict, tuple[str, str]] = {
+    "reproduced": ("#0b5a8c", "#ffffff"),
+    "same direction": ("#8ecbf0", "#0b1b26"),
+    "inconclusive": ("#f3e58a", "#2b2600"),
+    "contradicted": ("#b3450a", "#ffffff"),
+    "not run": ("#f4f4f4", "#595959"),
+}
+"""Background and text of each verdict: apart in lightness as well as in hue, for colour-blind readers and for print."""
+
+
+class RecordError(OneLineError, ValueError):
+    """A run record that is malformed, belongs to no chapter, or contradicts its ledger."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the book shows of one ``results.json``."""
+
+    slug: str
+    profile: str
+    seed: int
+    device: str
+    data_source: str
+    wall_time_s: float
+    commit: str | None
+    measurements: Mapping[str, Measurement]
+    verdicts: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim with the verdict that the book shows, the run it comes from, and what the lower profiles said."""
+
+    claim: Claim
+    verdict: Verdict
+    record: RunRecord | None
+    others: tuple[tuple[str, Verdict], ...] = ()
+
+    @property
+    def measured(self) -> Measurement | None:
+        """The claim's metric in the judging run; None where no run judges the claim."""
+        return self.record.measurements.get(self.claim.metric) if self.record else None
+
+
+@dataclass(frozen=True)
+class PaperScore:
+    """All rows of one paper, and its records by profile."""
+
+    ledger: Ledger
+    rows: tuple[Row, ...]
+    records: Mapping[str, RunRecord]
+
+    def counts(self) -> dict[Verdict, int]:
+        """How many claims have each verdict; verdicts without a claim are left out."""
+        found = {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in VERDICTS}
+        return {verdict: n for verdict, n in found.items() if n}
+
+
+def read_record(path: Path, ledger: Ledger) -> RunRecord:
+    """Read a run record and judge it again.
+
+    Args:
+        path: ``…/<slug>/<profile>/results.json``.
+        ledger: the paper's ledger.
+
+    Raises:
+        RecordError: one line, for a record that cannot be read, lies in the wrong folder, or stores a verdict that the ledger's rule
+            does not give.
+    """
+    name = "/".join(path.parts[-3:])
+    profile = path.parent.name
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        measurements = read_measurements(raw)
+        record = RunRecord(
+            slug=raw["slug"],
+            profile=raw["profile"],
+            seed=raw["seed"],
+            device=raw["device"],
+            data_source=raw["data_source"],
+            wall_time_s=raw["wall_time_s"],
+            commit=raw["commit"],
+            measurements=measurements,
+            verdicts=raw["verdicts"],
+        )
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{name}: not valid JSON ({error.msg}, line {error.lineno})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{name}: not a run record ({type(error).__name__}: {error})") from error
+    if (record.slug, record.profile) != (ledger.slug, profile):
+        raise RecordError(f"{name}: this is the record of {record.slug!r}, profile {record.profile!r}")
+    judged = ledger.judge(measurements, profile, record.data_source)
+    for claim_id in {**judged, **record.verdicts}:
+        stored, present = record.verdicts.get(claim_id), judged.get(claim_id)
+        if stored != present:
+            raise RecordError(
+                f"{name}: claim {claim_id} is stored as {stored!r}, but the ledger's rule gives {present!r}; "
+                f"run the chapter again (make refresh CHAPTER={ledger.slug})"
+            )
+    return record
+
+
+def read_records(ledgers: Mapping[str, Ledger], runs_dir: Path = RUNS_DIR) -> dict[str, dict[str, RunRecord]]:
+    """All run records that the book shows: slug → profile → record.
+
+    Raises:
+        RecordError: for a record that :func:`read_record` refuses, an unknown slug, or a profile that judges nothing.
+    """
+    found: dict[str, dict[str, RunRecord]] = {slug: {} for slug in ledgers}
+    for path in sorted(runs_dir.glob(f"*/*/{RECORD_NAME}")):
+        slug, profile = path.parts[-3:-1]
+        if slug not in ledgers:
+            raise RecordError(f"book/runs/{slug}: no ledger has this slug{nearest(slug, ledgers)}")
+        if profile not in JUDGING_PROFILES:
+            raise RecordError(
+                f"book/runs/{slug}/{profile}: the book shows the profiles {', '.join(JUDGING_PROFILES)} only"
+            )
+        found[slug][profile] = read_record(path, ledgers[slug])
+    return found
+
+
+def score(ledger: Ledger, records: Mapping[str, RunRecord]) -> PaperScore:
+    """Choose for each claim the run that speaks: the highest profile whose record judges it."""
+    rows = []
+    for claim in ledger.claims:
+        judged = [
+            (profile, records[profile].verdicts[claim.id])
+            for profile in JUDGING_PROFILES
+            if profile in records and records[profile].verdicts[claim.id] != "not run"
+        ]
+        if judged:
+            (profile, verdict), *others = judged
+            rows.append(Row(claim, verdict, records[profile], tuple(others)))
+        else:
+            rows.append(Row(claim, "not run", None))
+    return PaperScore(ledger, tuple(rows), dict(records))
+
+
+def scorecard(ledgers: Mapping[str, Ledger], runs_dir: Path = RUNS_DIR) -> list[PaperScore]:
+    """The whole scorecard, in the order of the book.
+
+    Raises:
+        RecordError: see :func:`read_records`; also for a ledger whose slug is not one of :data:`CHAPTERS`.
+    """
+    for slug in ledgers:
+        if slug not in CHAPTERS:
+            raise RecordError(f"book/claims/{slug}.yml: not a chapter of the book{nearest(slug, CHAPTERS)}")
+    records = read_records(ledgers, runs_dir)
+    return [score(ledgers[slug], records[slug]) for slug in CHAPTERS if slug in ledgers]
+
+
+def total_counts(scores: list[PaperScore]) -> dict[Verdict, int]:
+    """Claims of each verdict over all papers; verdicts without a claim are left out."""
+    found = {verdict: sum(s.counts().get(verdict, 0) for s in scores) for verdict in VERDICTS}
+    return {verdict: n for verdict, n in found.items() if n}
+
+
+def counts_text(counts: Mapping[Verdict, int]) -> str:
+    """Counts in words: ``2 reproduced, 1 not run``."""
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no claims"
+
+
+def alt_text(scores: list[PaperScore]) -> str:
+    """What the scorecard's figure shows, in words."""
+    papers = "; ".join(f"{s.ledger.slug}: {counts_text(s.counts())}" for s in scores)
+    return f"Grid of papers by claims, one cell for each claim with the sign of its verdict. {papers}."
+
+
+def figure(scores: list[PaperScore]) -> Figure:
+    """Draw papers × claims: one cell for each claim, with its id and the sign of its verdict."""
+    widest = max((len(s.rows) for s in scores), default=1)
+    fig, axes = plt.subplots(figsize=(8.0, 0.42 * len(scores) + 1.1), layout="constrained")
+    for y, paper in enumerate(scores):
+        for x, row in enumerate(paper.rows):
+            background, ink = COLOURS[row.verdict]
+            axes.add_patch(
+                Rectangle((x + 0.04, y + 0.07), 0.92, 0.86, facecolor=background, edgecolor="#8a8a8a", lw=0.6)
+            )
+            axes.text(
+                x + 0.5,
+                y + 0.5,
+                f"{row.claim.id} {MARKS[row.verdict]}",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=8,
+                family="DejaVu Sans",
+            )
+    axes.set_xlim(0, widest)
+    axes.set_ylim(len(scores), 0)
+    axes.set_yticks([y + 0.5 for y in range(len(scores))], [s.ledger.slug for s in scores])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.grid(False)
+    axes.set_ylabel("paper")
+    axes.set_xlabel("claims of the paper, in the order of its ledger")
+    counts = total_counts(scores)
+    handles = [
+        Rectangle((0, 0), 1, 1, facecolor=COLOURS[v][0], edgecolor="#8a8a8a", lw=0.6) for v in VERDICTS
+    ]
+    labels = [f"{MARKS[v]} {v} ({counts.get(v, 0)})" for v in VERDICTS]
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(VERDICTS), fontsize=8, frameon=False)
+    return fig
