@@ -47,9 +47,13 @@ def _data(X: ArrayLike) -> Array:
     if n_rows < 2:
         raise DataMatrixError(f"data of shape {X.shape}: at least 2 rows are needed, found {n_rows}")
     if not 1 <= n <= MAX_VARIABLES:
-        raise DataMatrixError(f"data of shape {X.shape}: 1 to {MAX_VARIABLES} variables are possible, found {n}")
+        raise DataMatrixError(
+            f"data of shape {X.shape}: 1 to {MAX_VARIABLES} variables are possible, found {n}"
+        )
     if not np.isfinite(X).all():
-        raise DataMatrixError(f"data of shape {X.shape}: {np.sum(~np.isfinite(X))} values are NaN or infinite")
+        raise DataMatrixError(
+            f"data of shape {X.shape}: {np.sum(~np.isfinite(X))} values are NaN or infinite"
+        )
     return X
 
 
@@ -93,7 +97,9 @@ def prior_scale(n: int, alpha_mu: float, alpha_w: float) -> float:
     return alpha_mu * (alpha_w - n - 1) / (alpha_mu + 1)
 
 
-def posterior_matrix(statistics: SufficientStatistics, alpha_mu: float = 1.0, alpha_w: float | None = None) -> Array:
+def posterior_matrix(
+    statistics: SufficientStatistics, alpha_mu: float = 1.0, alpha_w: float | None = None
+) -> Array:
     """Return R = t I + scatter + N alpha_mu / (N + alpha_mu) mean mean', shape (..., n, n) (prior mean 0)."""
     n_rows, mean, scatter = statistics
     n = mean.shape[-1]
@@ -138,7 +144,9 @@ def membership(n: int) -> NDArray[np.bool_]:
     return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
 
 
-def log_scores_from_R(R: Array, n_rows: ArrayLike, alpha_mu: float = 1.0, alpha_w: float | None = None) -> Array:
+def log_scores_from_R(
+    R: Array, n_rows: ArrayLike, alpha_mu: float = 1.0, alpha_w: float | None = None
+) -> Array:
     """Return the BGe log score of every child and parent set from the matrix R of :func:`posterior_matrix`.
 
     Args:
@@ -177,7 +185,9 @@ def log_scores_from_R(R: Array, n_rows: ArrayLike, alpha_mu: float = 1.0, alpha_
     scores = np.full((*log_det.shape[:-1], n, 2**n), -np.inf)
     for j in range(n):
         free = masks[masks >> j & 1 == 0]  # masks without j
-        scores[..., j, free] = parents_part[..., free] - ((N + f) / 2)[..., free] * log_det[..., free | 1 << j]
+        scores[..., j, free] = (
+            parents_part[..., free] - ((N + f) / 2)[..., free] * log_det[..., free | 1 << j]
+        )
     return scores
 
 

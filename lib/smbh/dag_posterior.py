@@ -177,7 +177,8 @@ def lattice(n: int) -> Lattice:
     """Return the (X, L) lattice of n variables, made once per n and kept."""
     size = set_sizes(n)
     row, block, beta = (
-        np.concatenate([[0], np.cumsum(length)]) for length in (2 ** (n - size), 2**size, 2**size * (n - size))
+        np.concatenate([[0], np.cumsum(length)])
+        for length in (2 ** (n - size), 2**size, 2**size * (n - size))
     )
     state = np.empty(3**n, dtype=np.int32)
     _fill_states(row, block, state)
@@ -200,7 +201,9 @@ class Kernels(NamedTuple):
 def kernels(semiring: Semiring, lanes: int) -> Kernels:
     """Compile the sweeps for one number system and one number of data sets side by side."""
     add, multiply, zero, one = semiring
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+    compiled = numba.njit(
+        cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
+    )
 
     @compiled
     def local_sums(lattice, w, beta):
@@ -229,7 +232,9 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                             beta[at, lane] = values[X, lane]
         for X in range(1 << n):
             m = n - lattice.size[X]
-            for l in range(3, 1 << lattice.size[X]):  # larger L: sets with its lowest member, then sets without
+            for l in range(
+                3, 1 << lattice.size[X]
+            ):  # larger L: sets with its lowest member, then sets without
                 single, others, below = split(lattice, X, l)
                 if others < 0:
                     continue
@@ -249,41 +254,59 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                     k += 1
 
     @compiled
-    def completions(lattice, beta, W, H, stage):
-        """Fill H(X, L) for all X that contain W and all L without members of W: sums over the ways to go on."""
-        everything = (1 << lattice.n) - 1
-        X = everything
-        while True:
-            m, row = lattice.n - lattice.size[X], lattice.row[X]
-            for lane in range(lanes):
-                H[row, lane] = zero  # no layer is empty
-            allowed = compress(X & ~W, X)
-            l = allowed
-            while l or not X:
-                at = lattice.state[lattice.block[X] + l]
-                if m == 0:
-                    for lane in range(lanes):
-                        H[at, lane] = one
-                else:
-                    b = lattice.beta[X] + l * m + m - 1
-                    half = 1 << (m - 1)
-                    for t in range(half):
+    def completions(lattice, beta, n_backgrounds, H, alone, stage):
+        """Sum over the ways to go on from every state, once for each background W < n_backgrounds.
+
+        Background W is placed beforehand and never in a layer: H(X, L) is filled for all X that contain W and all L
+        without members of W, and ``alone[s, W]`` (n, 2**n, lanes) keeps H({s} + W, {s}). W = 0 is the plain sweep.
+        """
+        n = lattice.n
+        everything = (1 << n) - 1
+        for W in range(n_backgrounds):
+            free = everything ^ W
+            placed = free  # X without W
+            while True:
+                X = placed | W
+                m, row = n - lattice.size[X], lattice.row[X]
+                for lane in range(lanes):
+                    H[row, lane] = zero  # no layer is empty
+                allowed = compress(placed, X)
+                l = allowed
+                while l or not X:
+                    at = lattice.state[lattice.block[X] + l]
+                    if m == 0:
                         for lane in range(lanes):
-                            stage[t, lane] = add(H[row + t, lane], multiply(beta[b, lane], H[row + half + t, lane]))
-                    while half > 1:
-                        half >>= 1
-                        b -= 1
+                            H[at, lane] = one
+                    else:
+                        b = lattice.beta[X] + l * m + m - 1
+                        half = 1 << (m - 1)
                         for t in range(half):
                             for lane in range(lanes):
-                                stage[t, lane] = add(stage[t, lane], multiply(beta[b, lane], stage[half + t, lane]))
-                    for lane in range(lanes):
-                        H[at, lane] = stage[0, lane]
-                if l == 0:
+                                stage[t, lane] = add(
+                                    H[row + t, lane], multiply(beta[b, lane], H[row + half + t, lane])
+                                )
+                        while half > 1:
+                            half >>= 1
+                            b -= 1
+                            for t in range(half):
+                                for lane in range(lanes):
+                                    stage[t, lane] = add(
+                                        stage[t, lane], multiply(beta[b, lane], stage[half + t, lane])
+                                    )
+                        for lane in range(lanes):
+                            H[at, lane] = stage[0, lane]
+                    if l == 0:
+                        break
+                    l = (l - 1) & allowed
+                if placed == 0:
                     break
-                l = (l - 1) & allowed
-            if X == W:
-                break
-            X = (((X ^ W) - 1) & ~W & everything) | W
+                placed = (placed - 1) & free
+            for s in range(n):
+                if not W >> s & 1:
+                    X = W | 1 << s
+                    at = lattice.state[lattice.block[X] + compress(1 << s, X)]
+                    for lane in range(lanes):
+                        alone[s, W, lane] = H[at, lane]
 
     @compiled
     def gradient(lattice, beta, H, F, d_beta, d_w, stage, carry):
@@ -372,27 +395,26 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                             d_w[j, X, lane] = add(d_w[j, X, lane], values[X, lane])
 
     @compiled
-    def descendants(lattice, beta, F, H, weight, stage):
-        """Fill ``weight`` (n, 2**n, lanes) with the sum over DAGs with De(s) = D, entry [s, D]; overwrites H."""
+    def descendants(lattice, beta, F, alone, d_w):
+        """Fill ``d_w`` (n, 2**n, lanes) with the sum over the DAGs with De(s) = D, entry [s, D]."""
         n = lattice.n
         everything = (1 << n) - 1
-        weight[:] = zero
+        Z_W = np.empty(lanes)
+        d_w[:] = zero
         for W in range(everything):
-            completions(lattice, beta, W, H, stage)
-            m, k = n - lattice.size[W], 0
-            for s in range(n):
-                if W >> s & 1:
-                    continue
-                X = W | 1 << s
-                alone = lattice.state[lattice.block[X] + compress(1 << s, X)]
-                D = everything ^ W
+            for lane in range(lanes):
+                Z_W[lane] = zero if W else one
+            for l in range(1, 1 << lattice.size[W]):
+                at = lattice.state[lattice.block[W] + l]
                 for lane in range(lanes):
-                    Z_W = one if W == 0 else zero
-                    for l in range(1, 1 << lattice.size[W]):
-                        Z_W = add(Z_W, F[lattice.state[lattice.block[W] + l], lane])
-                    sources = multiply(Z_W, beta[lattice.beta[W] + k, lane])
-                    weight[s, D, lane] = multiply(sources, H[alone, lane])
-                k += 1
+                    Z_W[lane] = add(Z_W[lane], F[at, lane])
+            here = lattice.beta[W]
+            for s in range(n):
+                if not W >> s & 1:
+                    for lane in range(lanes):
+                        sources = multiply(Z_W[lane], beta[here, lane])
+                        d_w[s, everything ^ W, lane] = multiply(sources, alone[s, W, lane])
+                    here += 1
 
     return Kernels(local_sums, completions, gradient, descendants)
 
@@ -454,41 +476,71 @@ def check_scores(log_scores: ArrayLike) -> Array:
     return scores
 
 
+class _Workspace:
+    """The tables of one sweep: ``lanes`` data sets of n variables in one semiring."""
+
+    def __init__(self, n: int, semiring: Semiring, lanes: int) -> None:
+        self.lattice, self.kernels, self.semiring, self.lanes = (
+            lattice(n),
+            kernels(semiring, lanes),
+            semiring,
+            lanes,
+        )
+        self.beta, self.d_beta = np.empty((2, self.lattice.beta[-1], lanes))
+        self.H, self.F = np.empty((2, self.lattice.row[-1], lanes))
+        self.stage, self.carry = np.empty((2, 2**n, lanes))
+        self.w, self.d_w, self.alone = np.full((3, n, 2**n, lanes), semiring.one)
+
+    def partition(self, scaled: Array) -> Array:
+        """Load ``lanes`` or fewer score tables (..., n, 2**n) and return their Z in the semiring's numbers."""
+        np.copyto(self.w[..., : len(scaled)], scaled.transpose(1, 2, 0))
+        if self.semiring is WEIGHTS:
+            np.exp(self.w, out=self.w)
+        self.kernels.local_sums(self.lattice, self.w, self.beta)
+        self.kernels.completions(self.lattice, self.beta, 1, self.H, self.alone, self.stage)
+        return self.H[self.lattice.state[0], : len(scaled)].copy()
+
+    def parent_sets(self) -> Array:
+        """Return dZ / dw (n, 2**n, lanes) of what :meth:`partition` has loaded."""
+        self.kernels.gradient(
+            self.lattice, self.beta, self.H, self.F, self.d_beta, self.d_w, self.stage, self.carry
+        )
+        return self.d_w
+
+    def descendants(self) -> Array:
+        """Return the sums over DAGs with De(s) = D, (n, 2**n, lanes); needs :meth:`parent_sets` before."""
+        backgrounds = 2**self.lattice.n - 1
+        self.kernels.completions(self.lattice, self.beta, backgrounds, self.H, self.alone, self.stage)
+        self.kernels.descendants(self.lattice, self.beta, self.F, self.alone, self.d_w)
+        return self.d_w
+
+
 def _sweep(scores: Array, semiring: Semiring, lanes: int, paths: bool) -> tuple[Array, Array, Array | None]:
-    """Return log Z (B,), parent-set probabilities (B, n, 2**n) and the law of De(s) for scores (B, n, 2**n)."""
-    batch, n, n_masks = scores.shape
-    grid, kernel = lattice(n), kernels(semiring, lanes)
-    beta, d_beta = np.empty((2, grid.beta[-1], lanes))
-    H, F = np.empty((2, grid.row[-1], lanes))
-    stage, carry = np.empty((2, n_masks, lanes))
-    d_w, weight = np.empty((2, n, n_masks, lanes))
-    log_partition, parent_sets = np.empty(batch), np.empty(scores.shape)
+    """Return log Z (B,), parent-set probabilities (B, n, 2**n) and the law of De(s) for scores (B, n, 2**n).
+
+    A Z below the bound of the linear sweep is returned as NaN, with the rest of that data set undefined.
+    """
+    work = _Workspace(scores.shape[-2], semiring, lanes)
+    log_partition, parent_sets = np.empty(len(scores)), np.empty(scores.shape)
     laws = np.empty(scores.shape) if paths else None
-    for start in range(0, batch, lanes):
-        chunk = slice(start, min(start + lanes, batch))
-        used = chunk.stop - start
+    for start in range(0, len(scores), lanes):
+        chunk = slice(start, start + lanes)
         best = scores[chunk].max(axis=-1, keepdims=True)
-        w = np.full((n, n_masks, lanes), semiring.one)
-        scaled = scores[chunk] - best
-        w[..., :used] = np.moveaxis(np.exp(scaled) if semiring is WEIGHTS else scaled, 0, -1)
-        kernel.local_sums(grid, w, beta)
-        kernel.completions(grid, beta, 0, H, stage)
-        Z = H[grid.state[0], :used].copy()
-        kernel.gradient(grid, beta, H, F, d_beta, d_w, stage, carry)
-        if paths:
-            kernel.descendants(grid, beta, F, H, weight, stage)
+        Z = work.partition(scores[chunk] - best)
+        used = len(Z)
         if semiring is WEIGHTS:
-            log_partition[chunk] = np.log(Z, where=Z > 0, out=np.full(used, -np.inf))
-            with np.errstate(invalid="ignore", divide="ignore"):  # Z = 0 is repaired in logarithms by the caller
-                parent_sets[chunk] = np.moveaxis((w * d_w)[..., :used] / Z, -1, 0)
-                if laws is not None:
-                    laws[chunk] = np.moveaxis(weight[..., :used] / Z, -1, 0)
-        else:
-            log_partition[chunk] = Z
-            parent_sets[chunk] = np.moveaxis(np.exp((w + d_w)[..., :used] - Z), -1, 0)
+            Z[~(Z >= SMALLEST_LINEAR_PARTITION)] = np.nan
+            parent_sets[chunk] = (work.parent_sets() * work.w)[..., :used].transpose(2, 0, 1) / Z[
+                :, None, None
+            ]
             if laws is not None:
-                laws[chunk] = np.moveaxis(np.exp(weight[..., :used] - Z), -1, 0)
-        log_partition[chunk] += best.sum(axis=(1, 2))
+                laws[chunk] = work.descendants()[..., :used].transpose(2, 0, 1) / Z[:, None, None]
+            Z = np.log(Z)
+        else:
+            parent_sets[chunk] = np.exp(work.parent_sets() + work.w - Z).transpose(2, 0, 1)
+            if laws is not None:
+                laws[chunk] = np.exp(work.descendants() - Z).transpose(2, 0, 1)
+        log_partition[chunk] = Z + best.sum(axis=(1, 2))
     return log_partition, parent_sets, laws
 
 
@@ -510,8 +562,7 @@ def dag_posterior(log_scores: ArrayLike, paths: bool = True) -> DagPosterior:
     shape, n = scores.shape, scores.shape[-2]
     flat = scores.reshape(-1, n, 2**n)
     log_partition, parent_sets, laws = _sweep(flat, WEIGHTS, LANES if n <= LAST_N_WITH_LANES else 1, paths)
-    scaled = log_partition - flat.max(axis=-1).sum(axis=-1)
-    weak = ~(scaled > np.log(SMALLEST_LINEAR_PARTITION))
+    weak = np.isnan(log_partition)
     if weak.any():
         repaired = _sweep(flat[weak], LOGARITHMS, 1, paths)
         log_partition[weak], parent_sets[weak] = repaired[:2]
@@ -522,7 +573,7 @@ def dag_posterior(log_scores: ArrayLike, paths: bool = True) -> DagPosterior:
     ancestors = None
     if laws is not None:
         ancestors = laws @ contains
-        ancestors[:, np.arange(n), np.arange(n)] = 0.0
+        ancestors[:, np.arange(n), np.arange(n)] = 0.0  # a node is not its own ancestor
     return DagPosterior(
         log_partition.reshape(shape[:-2]),
         parent_sets.reshape(shape),
