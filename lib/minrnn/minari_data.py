@@ -13,11 +13,6 @@ import numpy as np
 from lib.minrnn.pendulum import Trajectories
 from lib.profiles import OneLineError
 
-# Minari's ids of the nine sets of Table 3. Minari has no medium-replay sets for the mujoco namespace; those of D4RL v2 are in
-# the namespace "d4rl-replay" only where a user has converted them, so the ids of that kind are the user's own.
-ENVIRONMENTS = ("halfcheetah", "hopper", "walker2d")
-KINDS = ("medium", "medium-replay", "medium-expert")
-
 
 class MinariError(OneLineError, RuntimeError):
     """Minari is not installed, or a data set is not there or not of the expected form."""

@@ -58,6 +58,10 @@ class GeneratedData(lightning.LightningDataModule):
             draw_evaluation(generator_at(seed, EVALUATION, i)) for i in range(evaluation_batches)
         ]
 
+    def stream(self, first_step: int = 0) -> GeneratedBatches:
+        """The training batches from step ``first_step`` on."""
+        return GeneratedBatches(self.draw, self.seed, first_step)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         first = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(GeneratedBatches(self.draw, self.seed, first), batch_size=None)
+        return DataLoader(self.stream(first), batch_size=None)

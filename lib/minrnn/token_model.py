@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import lightning
@@ -140,8 +140,8 @@ class TokenModel(lightning.LightningModule):
         return adamw(self, self.optimisation)
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Loss and accuracy over ``batches`` in evaluation mode; the mode is restored afterwards."""
+    def evaluate(self, batches: Iterable[Batch]) -> list[dict[str, float]]:
+        """Loss and accuracy over ``batches`` in evaluation mode, as a list of one; the mode is restored afterwards."""
         was_training, losses, hits, n = self.training, 0.0, 0, 0
         self.eval()
         for tokens, targets in batches:
@@ -153,7 +153,7 @@ class TokenModel(lightning.LightningModule):
             hits += int((got.argmax(-1) == wanted).sum())
             n += wanted.numel()
         self.train(was_training)
-        return {"loss": losses / n, "accuracy": hits / n}
+        return [{"loss": losses / n, "accuracy": hits / n}]
 
 
 @dataclass
@@ -162,14 +162,11 @@ class History:
 
     Attributes:
         steps: optimiser steps done. loss: evaluation loss, nats. accuracy: evaluation accuracy, a share.
-        parameters: trainable numbers of the model. tokens_per_step: tokens read by one optimiser step.
     """
 
     steps: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
-    parameters: int = 0
-    tokens_per_step: int = 0
 
     def steps_to(self, threshold: float) -> int | None:
         """Steps at the first evaluation with accuracy ≥ ``threshold``, or None if there is none."""
@@ -190,39 +187,46 @@ class EvaluatedData(Protocol):
 
 
 class EvaluateEvery(Callback):
-    """Evaluate on fixed batches every ``every`` steps and after the last one; survives a resume."""
+    """Evaluate on fixed batches every ``every`` steps and after the last one; survives a resume.
 
-    def __init__(self, batches: Iterable[Batch], every: int, history: History) -> None:
-        self.batches, self.every, self.history = list(batches), every, history
+    Attributes:
+        histories: one per model that is trained (several for a stack of seeds).
+    """
+
+    def __init__(self, batches: Iterable[Batch], every: int) -> None:
+        self.batches, self.every = list(batches), every
+        self.histories: list[History] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         step = trainer.global_step
-        if (step % self.every == 0 or step == trainer.max_steps) and step not in self.history.steps:
-            scores = pl_module.evaluate(self.batches)
-            self.history.steps.append(step)
-            self.history.loss.append(scores["loss"])
-            self.history.accuracy.append(scores["accuracy"])
+        if step % self.every and step != trainer.max_steps:
+            return
+        scores = pl_module.evaluate(self.batches)
+        if not self.histories:
+            self.histories = [History() for _ in scores]
+        for history, score in zip(self.histories, scores, strict=True):
+            history.steps.append(step)
+            history.loss.append(score["loss"])
+            history.accuracy.append(score["accuracy"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.history.steps, "loss": self.history.loss, "accuracy": self.history.accuracy}
+        return {"histories": [asdict(h) for h in self.histories]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history.steps = list(state_dict["steps"])
-        self.history.loss = list(state_dict["loss"])
-        self.history.accuracy = list(state_dict["accuracy"])
+        self.histories = [History(**h) for h in state_dict["histories"]]
 
 
 def train_tokens(
     run: Run[Any],
-    model: TokenModel,
+    model: lightning.LightningModule,
     data: EvaluatedData,
     *,
     name: str,
     evaluate_every: int,
     checkpoint_every: int | None = None,
     precision: str = "32-true",
-) -> History:
-    """Train ``model`` on ``data`` and return its evaluations.
+) -> list[History]:
+    """Train a :class:`TokenModel` (or a stack of them) on ``data``.
 
     Args:
         run: device and output folder.
@@ -230,16 +234,20 @@ def train_tokens(
         evaluate_every: steps between evaluations on ``data.evaluation``.
         checkpoint_every: steps between checkpoints, None for none.
         precision: Lightning's precision string.
+
+    Returns:
+        The evaluations, one history per model.
     """
-    history = History(parameters=sum(p.numel() for p in model.parameters()))
+    optimisation: Optimisation = model.optimisation  # type: ignore[assignment]
+    evaluations = EvaluateEvery(data.evaluation, evaluate_every)
     trainer = make_trainer(
         run,
-        max_steps=model.optimisation.steps,
+        max_steps=optimisation.steps,
         name=name,
-        gradient_clip=model.optimisation.clip,
+        gradient_clip=optimisation.clip,
         precision=precision,
         checkpoint_every=checkpoint_every,
-        callbacks=[EvaluateEvery(data.evaluation, evaluate_every, history)],
+        callbacks=[evaluations],
     )
     fit(trainer, model, data)
-    return history
+    return evaluations.histories

@@ -1,0 +1,198 @@
+"""Claims C2 and C3: time of a training step and bytes kept for the backward pass, against three baselines.
+
+The paper's baseline is a GRU or LSTM cell stepped through time in Python. The fair baseline is the library's fused ``nn.GRU`` and
+``nn.LSTM`` (cuDNN on a GPU). The physical limit is a memory copy: a gate-fused scan must read its pre-activations and write its
+states, and no implementation can be faster than moving those bytes.
+
+A training step here is forward, loss and backward; the loss is the mean square of *all* outputs, so that no part of the scan is dead
+code. Timings are taken in rounds, each round timing every model once, so that a busy moment of the machine hits them alike.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.minrnn.mixers import make_mixer
+
+# Name in the figures → mixer and its options.
+MODELS: dict[str, tuple[str, dict[str, str]]] = {
+    "minGRU": ("min_gru", {}),
+    "minLSTM": ("min_lstm", {}),
+    "minGRU, log-space scan": ("min_gru", {"scan": "heinsen"}),
+    "minLSTM, log-space scan": ("min_lstm", {"scan": "heinsen"}),
+    "minGRU, chunked": ("min_gru", {"scan": "chunked"}),
+    "GRU, step loop": ("step_gru", {}),
+    "LSTM, step loop": ("step_lstm", {}),
+    "GRU, fused": ("gru", {}),
+    "LSTM, fused": ("lstm", {}),
+    "S6": ("s6", {}),
+}
+BASELINES = {
+    "minGRU": {"step loop": "GRU, step loop", "fused": "GRU, fused"},
+    "minLSTM": {"step loop": "LSTM, step loop", "fused": "LSTM, fused"},
+}
+# Bytes per element of (B, T, d_h) that a gate-fused float32 scan must move in forward and backward:
+# minGRU reads k, v, writes h (12), then reads k, v, h, ḡ, writes dk, dv (24); minLSTM has one pre-activation more.
+FUSED_BYTES = {"minGRU": 36, "minLSTM": 48}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One timed training step: model, length T, round of the measurement, seconds."""
+
+    model: str
+    length: int
+    round: int
+    seconds: float
+
+
+def build(model: str, d: int, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The mixer behind a name of :data:`MODELS`, d → d."""
+    mixer, options = MODELS[model]
+    expansion = 2.0 if mixer == "s6" else 1.0  # Mamba's own expansion
+    return make_mixer(mixer, d, expansion, **options).to(device=device, dtype=dtype)
+
+
+def training_step(module: nn.Module, x: Tensor) -> None:
+    """Forward, loss over all outputs, backward."""
+    module.zero_grad(set_to_none=True)
+    y, _ = module(x)
+    y.float().square().mean().backward()
+
+
+def timed(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds of one call, the device's queue emptied before and after."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def copy_seconds(elements: int, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 9) -> float:
+    """Median seconds of copying ``elements`` numbers from one buffer to another."""
+    source = torch.ones(elements, device=device, dtype=dtype)
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+
+    timed(copy, device)
+    return float(np.median([timed(copy, device) for _ in range(repeats)]))
+
+
+def copy_limit(model: str, batch: int, length: int, d: int, device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Seconds that moving a gate-fused scan's bytes takes at the copy bandwidth measured at this very size.
+
+    A copy reads and writes, 8 bytes an element in float32, so the limit is FUSED_BYTES/8 copies of (batch, length, d); the ratio
+    is the same for 16-bit elements.
+    """
+    return FUSED_BYTES[model] / 8 * copy_seconds(batch * length * d, device, dtype)
+
+
+def time_models(
+    models: Sequence[str],
+    lengths: Sequence[int],
+    batch: int,
+    d: int,
+    repeats: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> list[Timing]:
+    """Time a training step of every model at every length.
+
+    The first call (compilation, allocation) of each model at each length is not counted.
+
+    Args:
+        models: names of :data:`MODELS`. lengths: T. batch: B. d: width. repeats: rounds. device, dtype: of the numbers.
+    """
+    torch.manual_seed(seed)
+    built = {name: build(name, d, device, dtype) for name in models}
+    timings = []
+    for length in lengths:
+        x = torch.randn(batch, length, d, device=device, dtype=dtype, requires_grad=True)
+        # a GPU picks kernels by shape; a CPU compiles once, so a short call warms it up
+        warm_up = x if device.type == "cuda" else x[:, : min(lengths)]
+        for module in built.values():
+            training_step(module, warm_up)
+        for i in range(repeats):
+            for name, module in built.items():
+                seconds = timed(lambda module=module: training_step(module, x), device)  # type: ignore[misc]
+                timings.append(Timing(name, length, i, seconds))
+    return timings
+
+
+def log_speedups(timings: Sequence[Timing], model: str, baseline: str) -> dict[int, np.ndarray]:
+    """log(baseline's time / model's time) by length, one value per round (repeats,).
+
+    Raises:
+        ValueError: if one of the two was not timed.
+    """
+    seconds = {(t.model, t.length, t.round): t.seconds for t in timings}
+    lengths = sorted({t.length for t in timings if t.model == model})
+    rounds = sorted({t.round for t in timings})
+    try:
+        return {
+            n: np.array([math.log(seconds[baseline, n, i] / seconds[model, n, i]) for i in rounds]) for n in lengths
+        }
+    except KeyError as error:
+        raise ValueError(f"{error.args[0][0]!r} was not timed at T = {error.args[0][1]}") from error
+
+
+def growth_slopes(speedups: dict[int, np.ndarray]) -> np.ndarray:
+    """Slope of log speed-up against log T, one value per round: 0 if the speed-up does not grow with the length.
+
+    Raises:
+        ValueError: for fewer than two lengths.
+    """
+    if len(speedups) < 2:
+        raise ValueError("a growth with T needs at least two lengths")
+    x = np.log(np.array(sorted(speedups), dtype=float))
+    values = np.stack([speedups[n] for n in sorted(speedups)])  # (lengths, rounds)
+    return np.polyfit(x, values, 1)[0]
+
+
+def saved_bytes(module: nn.Module, x: Tensor) -> int:
+    """Bytes that the forward pass keeps for the backward pass, parameters left out.
+
+    Counts each storage once, through ``saved_tensors_hooks``; works alike on CPU and GPU.
+    """
+    parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    kept: dict[int, Tensor] = {}  # holding the tensors keeps a freed address from being counted twice or lost
+
+    def pack(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in parameters and tensor.numel():
+            kept[address] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y, _ = module(x)
+        loss = y.float().square().mean()
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del loss
+    return size
+
+
+def saved_bytes_per_token(
+    models: Sequence[str], lengths: Sequence[int], batch: int, d: int, device: torch.device, seed: int = 0
+) -> dict[tuple[str, int], float]:
+    """Saved bytes / (B·T) in float32 for every (model, length)."""
+    torch.manual_seed(seed)
+    result = {}
+    for name in models:
+        module = build(name, d, device)
+        for length in lengths:
+            x = torch.randn(batch, length, d, device=device, requires_grad=True)
+            result[name, length] = saved_bytes(module, x) / (batch * length)
+    return result
