@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.minrnn.scan import g, linear_scan, min_gru_scan, min_lstm_scan
+from lib.minrnn.scan import g, gated_scan, linear_scan
 from lib.profiles import nearest
 
 State = Any  # None at the start of a sequence; else what the same mixer returned
@@ -69,8 +69,7 @@ class MinGRU(nn.Module):
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         h0 = _start(self, x, state)  # (B, d_hidden)
-        k, v = self.project_in(x).chunk(2, dim=-1)  # (B, T, d_hidden) each
-        h = min_gru_scan(k, v, h0, self.scan)
+        h = gated_scan(self.project_in(x), h0, "min_gru", self.scan)  # (B, T, d_hidden)
         return self.project_out(h), _last(h, h0)
 
 
@@ -106,8 +105,8 @@ class MinLSTM(nn.Module):
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         h0 = _start(self, x, state)  # (B, d_hidden)
-        f, i, v = self.project_in(x).chunk(3, dim=-1)  # (B, T, d_hidden) each
-        h = min_lstm_scan(f, i, v, h0, self.normalised, self.scan)
+        kind = "min_lstm_normalised" if self.normalised else "min_lstm"
+        h = gated_scan(self.project_in(x), h0, kind, self.scan)  # (B, T, d_hidden)
         return self.project_out(h), _last(h, h0)
 
 

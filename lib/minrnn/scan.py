@@ -34,11 +34,13 @@ and nothing can overflow. Half-precision inputs are accumulated in float32.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -47,6 +49,7 @@ from torch import Tensor
 
 from lib.profiles import nearest
 
+Gates = Callable[..., tuple[Tensor, Tensor]]
 ENGINES = ("loop", "heinsen", "chunked", "numba", "triton")
 
 
@@ -111,21 +114,16 @@ def min_gru_scan(k: Tensor, v: Tensor, h0: Tensor | None = None, engine: str = "
 
     Args:
         k: gate pre-activation (B, T, D). v: candidate pre-activation (B, T, D). h0: (B, D), a state: not put through g.
-        engine: as in :func:`linear_scan`; ``"heinsen"`` computes in log space as the paper does (needs h0 > 0).
+        engine: as in :func:`linear_scan`; ``"heinsen"`` computes in log space as the paper does (needs h0 ≥ 0).
+
+    Returns:
+        h (B, T, D) in the dtype of ``k``.
 
     Raises:
         ValueError: as :func:`linear_scan`.
     """
     _check_operands({"k": k, "v": v}, h0)
-    engine = _resolve_engine(engine, k)
-    if k.numel() == 0:
-        return k * v
-    if engine == "heinsen":
-        return log_space_scan(
-            -F.softplus(k), -F.softplus(-k) + log_g(v), None if h0 is None else h0.log()
-        ).exp()
-    h0 = None if h0 is None else h0.to(state_dtype(k.dtype))
-    return _GatedScan.apply(_min_gru_gates, h0, engine, k, v)
+    return gated_scan(torch.cat([k, v], dim=-1), h0, "min_gru", engine)
 
 
 def min_lstm_scan(
@@ -134,28 +132,53 @@ def min_lstm_scan(
     """Return the states of minLSTM from its pre-activations, gates fused into the scan.
 
     h_t = f' ⊙ h_{t-1} + i' ⊙ g(v). Normalised (v2 of the paper): f' = σ(f)/(σ(f)+σ(i)), i' = σ(i)/(σ(f)+σ(i)).
-    Otherwise f' = σ(f), i' = σ(i). Normalised gates sum to one, so that case *is* minGRU with
-    k = softplus(−f) − softplus(−i), and runs on its kernels.
+    Otherwise f' = σ(f), i' = σ(i).
 
     Args:
         f: forget pre-activation (B, T, D). i: input pre-activation (B, T, D). v: candidate pre-activation (B, T, D).
         h0: (B, D), a state: not put through g. engine: as in :func:`min_gru_scan`.
 
+    Returns:
+        h (B, T, D) in the dtype of ``f``.
+
     Raises:
         ValueError: as :func:`linear_scan`.
     """
     _check_operands({"f": f, "i": i, "v": v}, h0)
-    if normalised:
-        return min_gru_scan(F.softplus(-f) - F.softplus(-i), v, h0, engine)
-    engine = _resolve_engine(engine, f)
-    if f.numel() == 0:
-        return f * i * v
+    return gated_scan(
+        torch.cat([f, i, v], dim=-1), h0, "min_lstm_normalised" if normalised else "min_lstm", engine
+    )
+
+
+def gated_scan(pre: Tensor, h0: Tensor | None, kind: str, engine: str = "auto") -> Tensor:
+    """Return the states of minGRU or minLSTM from their *fused* pre-activations, as one projection computes them.
+
+    The form for layers: it spares the copies that taking the parts out and putting their gradients together would cost.
+
+    Args:
+        pre: (B, T, 2D) = k | v for ``kind="min_gru"``; (B, T, 3D) = f | i | v for ``"min_lstm"`` and
+            ``"min_lstm_normalised"``. h0: (B, D) or None. engine: as in :func:`min_gru_scan`.
+
+    Returns:
+        h (B, T, D) in the dtype of ``pre``.
+
+    Raises:
+        ValueError: as :func:`linear_scan`, and for an unknown kind or a width that its parts do not divide.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
+    parts, gates, log_gates = KINDS[kind]
+    if pre.dim() != 3 or pre.shape[-1] % parts:
+        raise ValueError(f"pre has shape {tuple(pre.shape)}, expected (B, T, {parts}D) for {kind}")
+    first = pre[..., : pre.shape[-1] // parts]
+    _check_operands({"pre": first}, h0)
+    engine = _resolve_engine(engine, first)
+    if pre.numel() == 0:
+        return pre[..., : first.shape[-1]].clone()
     if engine == "heinsen":
-        return log_space_scan(
-            -F.softplus(-f), -F.softplus(-i) + log_g(v), None if h0 is None else h0.log()
-        ).exp()
-    h0 = None if h0 is None else h0.to(state_dtype(f.dtype))
-    return _GatedScan.apply(_min_lstm_gates, h0, engine, f, i, v)
+        log_a, log_b = log_gates(*pre.chunk(parts, dim=-1))
+        return log_space_scan(log_a, log_b, None if h0 is None else h0.log()).exp()
+    return _GatedScan.apply(pre, None if h0 is None else h0.to(state_dtype(pre.dtype)), kind, engine)
 
 
 def g(x: Tensor) -> Tensor:
@@ -168,7 +191,7 @@ def log_g(x: Tensor) -> Tensor:
 
     Both branches are finite with finite slopes for every finite x, so ``where`` passes no NaN into the gradient.
     """
-    return torch.where(x >= 0, (F.relu(x) + 0.5).log(), -F.softplus(-x))
+    return torch.where(x >= 0, torch.log(x.clamp(min=0) + 0.5), F.logsigmoid(x))
 
 
 def choose_engine(device: torch.device, shape: Sequence[int], dtype: torch.dtype) -> str:
@@ -263,46 +286,78 @@ class _LinearScan(torch.autograd.Function):
 
 
 class _GatedScan(torch.autograd.Function):
-    """h = scan(*gates(*pre), h0), keeping the pre-activations, h and h0, and computing a, b again in the backward."""
+    """h = scan(gates(pre), h0), keeping (pre, h, h0); a and b are computed again in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Any, h0: Tensor | None, engine: str, *pre: Tensor) -> Tensor:  # type: ignore[override]
-        a, b = gates(*pre)
-        h = _scan(a, b, h0, engine)
-        ctx.save_for_backward(h, h0, *pre)
-        ctx.gates, ctx.engine = gates, engine
+    def forward(ctx: Any, pre: Tensor, h0: Tensor | None, kind: str, engine: str) -> Tensor:  # type: ignore[override]
+        if engine in ("numba", "triton"):
+            h = _compiled(engine).gated_scan(pre, h0, kind)
+        else:
+            parts, gates, _ = KINDS[kind]
+            h = _scan(*gates(*pre.chunk(parts, dim=-1)), h0, engine)
+        ctx.save_for_backward(pre, h, h0)
+        ctx.kind, ctx.engine = kind, engine
         return h
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        h, h0, *pre = ctx.saved_tensors
+        pre, h, h0 = ctx.saved_tensors
+        if ctx.engine in ("numba", "triton"):
+            grad_pre, grad_h0 = _compiled(ctx.engine).gated_scan_backward(pre, h, h0, grad_h, ctx.kind)
+            return grad_pre, grad_h0, None, None
+        parts, gates, _ = KINDS[ctx.kind]
         with torch.enable_grad():
-            leaves = [x.detach().requires_grad_() for x in pre]
-            a, b = ctx.gates(*leaves)
+            leaf = pre.detach().requires_grad_()
+            a, b = gates(*leaf.chunk(parts, dim=-1))
         grad_a, grad_b, grad_h0 = _scan_backward(a.detach(), h, h0, grad_h, ctx.engine)
-        grads = torch.autograd.grad((a, b), leaves, (grad_a, grad_b))
-        return None, grad_h0, None, *grads
+        (grad_pre,) = torch.autograd.grad((a, b), leaf, (grad_a, grad_b))
+        return grad_pre, grad_h0, None, None
 
 
 def _min_gru_gates(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(-k), torch.sigmoid(k) * g(v)  # 1 − z as σ(−k): exact where z rounds to 1
 
 
+def _min_gru_log_gates(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return -F.softplus(k), -F.softplus(-k) + log_g(v)
+
+
 def _min_lstm_gates(f: Tensor, i: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(f), torch.sigmoid(i) * g(v)
 
 
+def _min_lstm_log_gates(f: Tensor, i: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return -F.softplus(-f), -F.softplus(-i) + log_g(v)
+
+
+def _normalised_gates(f: Tensor, i: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    odds = F.softplus(-f) - F.softplus(-i)  # log(i' / f'): gates that sum to one are minGRU's with k = odds
+    return torch.sigmoid(-odds), torch.sigmoid(odds) * g(v)
+
+
+def _normalised_log_gates(f: Tensor, i: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    odds = F.softplus(-f) - F.softplus(-i)
+    return -F.softplus(odds), -F.softplus(-odds) + log_g(v)
+
+
+# number of pre-activations, gates -> (a, b), the same in log space -> (log a, log b)
+KINDS: dict[str, tuple[int, Gates, Gates]] = {
+    "min_gru": (2, _min_gru_gates, _min_gru_log_gates),
+    "min_lstm": (3, _min_lstm_gates, _min_lstm_log_gates),
+    "min_lstm_normalised": (3, _normalised_gates, _normalised_log_gates),
+}
+
+
+def _compiled(engine: str) -> ModuleType:
+    """The module of a compiled engine, imported when it is first used."""
+    return importlib.import_module(f"lib.minrnn.{engine}_scan")
+
+
 def _scan(a: Tensor, b: Tensor, h0: Tensor | None, engine: str, reverse: bool = False) -> Tensor:
     """The bare scan, without a graph. ``reverse`` runs t = T..1: h_t = a_t h_{t+1} + b_t."""
-    if engine == "numba":
-        from lib.minrnn import numba_scan
-
-        return numba_scan.scan(a, b, h0, reverse)
-    if engine == "triton":
-        from lib.minrnn import triton_scan
-
-        return triton_scan.scan(a, b, h0, reverse)
+    if engine in ("numba", "triton"):
+        return _compiled(engine).scan(a, b, h0, reverse)
     return (_loop if engine == "loop" else _chunked)(a, b, h0, reverse)
 
 
@@ -310,14 +365,8 @@ def _scan_backward(
     a: Tensor, h: Tensor, h0: Tensor | None, grad_h: Tensor, engine: str
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return (∂L/∂a, ∂L/∂b, ∂L/∂h0) from the saved (a, h, h0) and ḡ = ``grad_h``, all (B, T, D)."""
-    if engine == "numba":
-        from lib.minrnn import numba_scan
-
-        return numba_scan.scan_backward(a, h, h0, grad_h)
-    if engine == "triton":
-        from lib.minrnn import triton_scan
-
-        return triton_scan.scan_backward(a, h, h0, grad_h)
+    if engine in ("numba", "triton"):
+        return _compiled(engine).scan_backward(a, h, h0, grad_h)
     shifted_a = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)  # a_2, …, a_T, 0
     delta = _scan(shifted_a, grad_h, None, engine, reverse=True)
     first = torch.zeros_like(h[:, :1]) if h0 is None else h0.to(h.dtype).unsqueeze(1)
