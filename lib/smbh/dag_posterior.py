@@ -189,7 +189,10 @@ def lattice(n: int) -> Lattice:
 
 
 class Kernels(NamedTuple):
-    """The compiled sweeps of one semiring and lane count; all tables end with an axis of ``lanes`` data sets."""
+    """The compiled sweeps of one semiring and lane count; the lane counts fastest in all tables.
+
+    The tables of states (beta, H, F) are flat, so that the compiler sees that consecutive entries are neighbours.
+    """
 
     local_sums: Callable[..., None]
     completions: Callable[..., None]
@@ -219,7 +222,7 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                         for lane in range(lanes):
                             values[X, lane] = w[j, X, lane]
                 for b in range(n):
-                    if b == i or b == j:
+                    if b in (i, j):
                         continue
                     for X in range(1 << n):
                         if X >> b & 1 and X >> i & 1 and not X >> j & 1:
@@ -229,7 +232,7 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                     if X >> i & 1 and not X >> j & 1:
                         at = place(lattice, X, i, j)
                         for lane in range(lanes):
-                            beta[at, lane] = values[X, lane]
+                            beta[at * lanes + lane] = values[X, lane]
         for X in range(1 << n):
             m = n - lattice.size[X]
             for l in range(
@@ -242,15 +245,17 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                 for k in range(m):
                     without = others + k + (k >= below)
                     for lane in range(lanes):
-                        beta[here + k, lane] = add(beta[single + k, lane], beta[without, lane])
+                        beta[(here + k) * lanes + lane] = add(
+                            beta[(single + k) * lanes + lane], beta[without * lanes + lane]
+                        )
             k = 0
             for j in range(n):
                 if not X >> j & 1:
                     here, meeting = lattice.beta[X] + k, lattice.beta[X + 1] - m + k
                     for lane in range(lanes):
-                        beta[here, lane] = w[j, 0, lane]
+                        beta[here * lanes + lane] = w[j, 0, lane]
                         if X:
-                            beta[here, lane] = add(w[j, 0, lane], beta[meeting, lane])
+                            beta[here * lanes + lane] = add(w[j, 0, lane], beta[meeting * lanes + lane])
                     k += 1
 
     @compiled
@@ -269,32 +274,34 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                 X = placed | W
                 m, row = n - lattice.size[X], lattice.row[X]
                 for lane in range(lanes):
-                    H[row, lane] = zero  # no layer is empty
+                    H[row * lanes + lane] = zero  # no layer is empty
                 allowed = compress(placed, X)
                 l = allowed
                 while l or not X:
                     at = lattice.state[lattice.block[X] + l]
                     if m == 0:
                         for lane in range(lanes):
-                            H[at, lane] = one
+                            H[at * lanes + lane] = one
                     else:
                         b = lattice.beta[X] + l * m + m - 1
                         half = 1 << (m - 1)
                         for t in range(half):
                             for lane in range(lanes):
-                                stage[t, lane] = add(
-                                    H[row + t, lane], multiply(beta[b, lane], H[row + half + t, lane])
+                                stage[t * lanes + lane] = add(
+                                    H[(row + t) * lanes + lane],
+                                    multiply(beta[b * lanes + lane], H[(row + half + t) * lanes + lane]),
                                 )
                         while half > 1:
                             half >>= 1
                             b -= 1
                             for t in range(half):
                                 for lane in range(lanes):
-                                    stage[t, lane] = add(
-                                        stage[t, lane], multiply(beta[b, lane], stage[half + t, lane])
+                                    stage[t * lanes + lane] = add(
+                                        stage[t * lanes + lane],
+                                        multiply(beta[b * lanes + lane], stage[(half + t) * lanes + lane]),
                                     )
                         for lane in range(lanes):
-                            H[at, lane] = stage[0, lane]
+                            H[at * lanes + lane] = stage[0 * lanes + lane]
                     if l == 0:
                         break
                     l = (l - 1) & allowed
@@ -306,7 +313,7 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                     X = W | 1 << s
                     at = lattice.state[lattice.block[X] + compress(1 << s, X)]
                     for lane in range(lanes):
-                        alone[s, W, lane] = H[at, lane]
+                        alone[s, W, lane] = H[at * lanes + lane]
 
     @compiled
     def gradient(lattice, beta, H, F, d_beta, d_w, stage, carry):
@@ -316,7 +323,7 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
         d_beta[:] = zero
         d_w[:] = zero
         for lane in range(lanes):
-            F[lattice.state[0], lane] = one
+            F[lane] = one
         for X in range((1 << n) - 1):
             m, row = n - lattice.size[X], lattice.row[X]
             for l in range(1 if X else 0, 1 << lattice.size[X]):
@@ -324,40 +331,64 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                 half = 1 << (m - 1)
                 for t in range(half):  # the folding of `completions` again, keeping every stage
                     for lane in range(lanes):
-                        stage[half + t, lane] = add(
-                            H[row + t, lane], multiply(beta[base + m - 1, lane], H[row + half + t, lane])
+                        stage[(half + t) * lanes + lane] = add(
+                            H[(row + t) * lanes + lane],
+                            multiply(beta[(base + m - 1) * lanes + lane], H[(row + half + t) * lanes + lane]),
                         )
                 for k in range(m - 2, 0, -1):
                     half = 1 << k
                     for t in range(half):
                         for lane in range(lanes):
-                            stage[half + t, lane] = add(
-                                stage[2 * half + t, lane],
-                                multiply(beta[base + k, lane], stage[3 * half + t, lane]),
+                            stage[(half + t) * lanes + lane] = add(
+                                stage[(2 * half + t) * lanes + lane],
+                                multiply(
+                                    beta[(base + k) * lanes + lane], stage[(3 * half + t) * lanes + lane]
+                                ),
                             )
                 at = lattice.state[lattice.block[X] + l]
                 for lane in range(lanes):
-                    carry[0, lane] = F[at, lane]
+                    carry[0 * lanes + lane] = F[at * lanes + lane]
                 for k in range(m - 1):  # and its transpose
                     half = 1 << k
+                    if lanes == 1:  # the same sum, in a register
+                        total = zero
+                        for t in range(half):
+                            total = add(total, multiply(carry[t], stage[3 * half + t]))
+                            carry[half + t] = multiply(carry[t], beta[base + k])
+                        d_beta[base + k] = add(d_beta[base + k], total)
+                        continue
                     for t in range(half):
                         for lane in range(lanes):
-                            d_beta[base + k, lane] = add(
-                                d_beta[base + k, lane], multiply(carry[t, lane], stage[3 * half + t, lane])
+                            d_beta[(base + k) * lanes + lane] = add(
+                                d_beta[(base + k) * lanes + lane],
+                                multiply(carry[t * lanes + lane], stage[(3 * half + t) * lanes + lane]),
                             )
-                            carry[half + t, lane] = multiply(carry[t, lane], beta[base + k, lane])
+                            carry[(half + t) * lanes + lane] = multiply(
+                                carry[t * lanes + lane], beta[(base + k) * lanes + lane]
+                            )
                 k, half = m - 1, 1 << (m - 1)
-                for t in range(half):
-                    for lane in range(lanes):
-                        d_beta[base + k, lane] = add(
-                            d_beta[base + k, lane], multiply(carry[t, lane], H[row + half + t, lane])
-                        )
-                        F[row + half + t, lane] = add(
-                            F[row + half + t, lane], multiply(carry[t, lane], beta[base + k, lane])
-                        )
+                if lanes == 1:
+                    total = zero
+                    for t in range(half):
+                        total = add(total, multiply(carry[t], H[row + half + t]))
+                        F[row + half + t] = add(F[row + half + t], multiply(carry[t], beta[base + k]))
+                    d_beta[base + k] = add(d_beta[base + k], total)
+                else:
+                    for t in range(half):
+                        for lane in range(lanes):
+                            d_beta[(base + k) * lanes + lane] = add(
+                                d_beta[(base + k) * lanes + lane],
+                                multiply(carry[t * lanes + lane], H[(row + half + t) * lanes + lane]),
+                            )
+                            F[(row + half + t) * lanes + lane] = add(
+                                F[(row + half + t) * lanes + lane],
+                                multiply(carry[t * lanes + lane], beta[(base + k) * lanes + lane]),
+                            )
                 for t in range(1, half):
                     for lane in range(lanes):
-                        F[row + t, lane] = add(F[row + t, lane], carry[t, lane])
+                        F[(row + t) * lanes + lane] = add(
+                            F[(row + t) * lanes + lane], carry[t * lanes + lane]
+                        )
         for X in range((1 << n) - 1, -1, -1):  # transpose of `local_sums`
             m = n - lattice.size[X]
             for l in range((1 << lattice.size[X]) - 1, 2, -1):
@@ -368,12 +399,16 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                 for k in range(m):
                     without = others + k + (k >= below)
                     for lane in range(lanes):
-                        d_beta[single + k, lane] = add(d_beta[single + k, lane], d_beta[here + k, lane])
-                        d_beta[without, lane] = add(d_beta[without, lane], d_beta[here + k, lane])
+                        d_beta[(single + k) * lanes + lane] = add(
+                            d_beta[(single + k) * lanes + lane], d_beta[(here + k) * lanes + lane]
+                        )
+                        d_beta[without * lanes + lane] = add(
+                            d_beta[without * lanes + lane], d_beta[(here + k) * lanes + lane]
+                        )
         values = np.empty((1 << n, lanes))
         for j in range(n):
             for lane in range(lanes):
-                d_w[j, 0, lane] = d_beta[j, lane]
+                d_w[j, 0, lane] = d_beta[j * lanes + lane]
             for i in range(n):
                 if i == j:
                     continue
@@ -381,9 +416,9 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                     if X >> i & 1 and not X >> j & 1:
                         at = place(lattice, X, i, j)
                         for lane in range(lanes):
-                            values[X, lane] = d_beta[at, lane]
+                            values[X, lane] = d_beta[at * lanes + lane]
                 for b in range(n):
-                    if b == i or b == j:
+                    if b in (i, j):
                         continue
                     for X in range(1 << n):
                         if X >> b & 1 and X >> i & 1 and not X >> j & 1:
@@ -407,12 +442,12 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
             for l in range(1, 1 << lattice.size[W]):
                 at = lattice.state[lattice.block[W] + l]
                 for lane in range(lanes):
-                    Z_W[lane] = add(Z_W[lane], F[at, lane])
+                    Z_W[lane] = add(Z_W[lane], F[at * lanes + lane])
             here = lattice.beta[W]
             for s in range(n):
                 if not W >> s & 1:
                     for lane in range(lanes):
-                        sources = multiply(Z_W[lane], beta[here, lane])
+                        sources = multiply(Z_W[lane], beta[here * lanes + lane])
                         d_w[s, everything ^ W, lane] = multiply(sources, alone[s, W, lane])
                     here += 1
 
@@ -486,9 +521,9 @@ class _Workspace:
             semiring,
             lanes,
         )
-        self.beta, self.d_beta = np.empty((2, self.lattice.beta[-1], lanes))
-        self.H, self.F = np.empty((2, self.lattice.row[-1], lanes))
-        self.stage, self.carry = np.empty((2, 2**n, lanes))
+        self.beta, self.d_beta = np.empty((2, self.lattice.beta[-1] * lanes))
+        self.H, self.F = np.empty((2, self.lattice.row[-1] * lanes))
+        self.stage, self.carry = np.empty((2, 2**n * lanes))
         self.w, self.d_w, self.alone = np.full((3, n, 2**n, lanes), semiring.one)
 
     def partition(self, scaled: Array) -> Array:
@@ -498,7 +533,7 @@ class _Workspace:
             np.exp(self.w, out=self.w)
         self.kernels.local_sums(self.lattice, self.w, self.beta)
         self.kernels.completions(self.lattice, self.beta, 1, self.H, self.alone, self.stage)
-        return self.H[self.lattice.state[0], : len(scaled)].copy()
+        return self.H[: len(scaled)].copy()  # state (0, 0)
 
     def parent_sets(self) -> Array:
         """Return dZ / dw (n, 2**n, lanes) of what :meth:`partition` has loaded."""
