@@ -105,7 +105,7 @@ def read_sweep(config: Mapping[str, Any]) -> Sweep:
         raise ParameterError(f"sweep: notebooks={notebooks!r} holds no notebook")
     chapters = _mapping(config.get("chapters"), "chapters", "chapter -> variant -> overrides")
     profiles = [choose("sweep: profiles", p, PROFILE_NAMES) for p in _list(config, "profiles", ["default"])]
-    seeds = [check_seed(seed) for seed in _list(config, "seeds", [0])]
+    seeds = [check_seed(_number(seed)) for seed in _list(config, "seeds", [0])]
     overrides: dict[tuple[str, str], Mapping[str, Any]] = {}
     for chapter, variants in chapters.items():
         choose("sweep: chapter", chapter, known)
@@ -152,9 +152,10 @@ def read_resources(raw: Any) -> dict[str, dict[str, int]]:
             changes, f"resources: {profile}", "resource -> number", empty=True
         ).items():
             choose(f"sweep: resources: {profile}", name, RESOURCES["default"])
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            number = _number(value)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ParameterError(f"sweep: resources: {profile}: {name}={value!r} is not a whole number")
-            found[profile][name] = value
+            found[profile][name] = number
     return found
 
 
@@ -188,6 +189,11 @@ def _list(config: Mapping[str, Any], key: str, default: list[Any]) -> list[Any]:
     if not isinstance(value, list) or not value:
         raise ParameterError(f"sweep: {key}={value!r} is not a list with at least one entry")
     return value
+
+
+def _number(value: Any) -> Any:
+    """Snakemake hands the numbers of ``--config`` over as texts."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _variants(chapter: str, value: Any) -> Mapping[str, Any]:

@@ -169,6 +169,19 @@ def test_changed_code_is_run_again_and_changed_wording_is_not(finished_sweep: Pa
     assert "rule run" in snakemake(finished_sweep, "-n", record).stdout
 
 
+def test_keys_of_the_command_line_change_the_sweep_of_the_repository(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())
+    for chapter in config["chapters"]:
+        write_notebook(tmp_path / "notebooks", chapter)
+    words = [
+        word for word in command("-n", "--config", "seeds=[4]") if word not in ("--configfile", "sweep.yaml")
+    ]
+    planned = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120).stdout
+    for chapter in config["chapters"]:
+        assert f"runs/sweep/{chapter}/smoke/base/seed4/results.json" in planned
+    assert "seed0" not in planned
+
+
 def test_a_killed_sweep_redoes_only_what_had_not_finished(sweep_folder: Path) -> None:
     gate = sweep_folder / "gate"
     write_config(sweep_folder, chapters={"toy": {"fast": {}, "slow": {"gate": str(gate)}}})
@@ -262,6 +275,15 @@ def test_a_sweep_is_the_product_of_its_keys(sweep_folder: Path, monkeypatch: pyt
     assert json.loads(sweep.parameters("toy", "a"))["overrides"] == {"x": 1}
     assert sweep.resources["default"]["gpu"] == 1
     assert sweep.resources["smoke"]["gpu"] == 0
+
+
+def test_numbers_of_the_command_line_count_as_numbers(
+    sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sweep_folder)
+    sweep = read_sweep({"chapters": {"toy": {}}, "seeds": ["0", "5"], "resources": {"gpu": {"gpu": "2"}}})
+    assert [job.seed for job in sweep.jobs] == [0, 5]
+    assert sweep.resources["gpu"]["gpu"] == 2
 
 
 def test_the_sweep_of_the_repository_and_both_profiles_are_valid() -> None:
