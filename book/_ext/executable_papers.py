@@ -1,14 +1,20 @@
-"""Sphinx extension of this book: write the generated pages before the build, and help three of its parts to fit together."""
+"""Sphinx extension of this book: write the generated pages before the build, and make its parts fit together."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:
@@ -25,6 +31,12 @@ def write_pages(app: Sphinx, config: Config) -> None:
         pages.write_generated()
     except OneLineError as error:
         sys.exit(f"book: {error}")  # one line; raising inside Sphinx would print three tracebacks
+
+
+def set_theme_options(app: Sphinx, config: Config) -> None:
+    """Set what ``_config.yml`` has no key for: the book's name beside its logo, and one search field instead of two."""
+    logo = {"text": config.html_title, "alt_text": "A page with a play sign on it"}
+    config.html_theme_options.update({"logo": logo, "navbar_persistent": []})
 
 
 def link_explicit_targets(app: Sphinx, doctree: Any) -> None:
@@ -47,9 +59,37 @@ def escape_formulas(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
         lines[number] = "".join(parts)
 
 
+def link_to_module(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> Any:
+    """Link a name that exists in a module of ``lib`` but has no entry of its own (a constant, a type variable) to its module."""
+    module, _, name = str(node.get("reftarget", "")).rpartition(".")
+    entry = env.get_domain("py").data["modules"].get(module) if node.get("refdomain") == "py" else None
+    if entry is None or not hasattr(importlib.import_module(module), name):
+        return None
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, text)
+
+
+def mock_what_is_absent(app: Sphinx, config: Config) -> None:
+    """Document Triton kernels also where Triton, which needs a GPU, is not installed.
+
+    Everything else is imported before the mock is set up, because torch and Lightning ask whether Triton is there.
+    """
+    if importlib.util.find_spec("triton") is not None:
+        return
+    for name in (name for group in pages.modules().values() for name in group):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "triton":
+                raise
+    config.autodoc_mock_imports = ["triton"]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the hooks."""
     app.connect("config-inited", write_pages, priority=100)
+    app.connect("config-inited", set_theme_options, priority=200)
+    app.connect("config-inited", mock_what_is_absent, priority=200)
+    app.connect("missing-reference", link_to_module)
     app.connect("doctree-read", link_explicit_targets)
     app.connect("autodoc-process-docstring", escape_formulas, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

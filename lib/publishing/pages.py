@@ -30,7 +30,6 @@ from lib.profiles import OneLineError
 from lib.publishing.scorecard import (
     CHAPTERS,
     JUDGING_PROFILES,
-    MARKS,
     ROOT,
     PaperScore,
     Row,
@@ -272,7 +271,7 @@ def runs_table(score: PaperScore) -> str:
 
     rows = [line(profile, score.records.get(profile)) for profile in reversed(JUDGING_PROFILES)]
     head = ["profile", "device", "data", "seed", "wall time", "commit"]
-    return html_table(rows, head, "Runs behind these rows.", "")
+    return html_table(rows, head, "Runs behind these rows.", "runs-table")
 
 
 def paper_facts(ledger: Ledger) -> str:
@@ -302,6 +301,14 @@ def stub_page(score: PaperScore) -> str:
     )
 
 
+def folded(score: PaperScore) -> str:
+    """The claims of a paper that nothing has been run for, folded, so that measured rows are not lost among them."""
+    return (
+        f'<details class="unrun"><summary>{len(score.rows)} claims, {badge("not run")}</summary>'
+        f"{claims_table(score, anchors=True)}</details>"
+    )
+
+
 def scorecard_page(scores: list[PaperScore], root: Path = ROOT) -> str:
     """Figure, totals, and for each paper its rows under the target ``scorecard-<slug>``."""
     set_theme()
@@ -322,7 +329,7 @@ def scorecard_page(scores: list[PaperScore], root: Path = ROOT) -> str:
             f"(scorecard-{slug})=\n## {escape_markdown(paper.ledger.title)}\n",
             f"[{'Chapter' if has_notebook(slug, root) else 'Paper (chapter not written yet)'}]({target}) · "
             f"{paper_facts(paper.ledger)}\n",
-            raw_html(claims_table(paper, anchors=True)),
+            raw_html(folded(paper) if not paper.records else claims_table(paper, anchors=True)),
             raw_html(runs_table(paper)),
         ]
     return "\n".join(parts)
@@ -383,10 +390,19 @@ def landing_cards(scores: list[PaperScore], root: Path = ROOT) -> str:
     return raw_html('<div class="paper-cards">' + "".join(card(score, root) for score in scores) + "</div>")
 
 
+MEANINGS: dict[Verdict, str] = {
+    "reproduced": "numbers agree, at the paper's own setting",
+    "same direction": "the effect holds, at a smaller or substitute setting",
+    "inconclusive": "the interval does not decide",
+    "contradicted": "the measurement speaks against the claim",
+    "not run": "nothing was measured",
+}
+
+
 def legend(scores: list[PaperScore]) -> str:
-    """The five verdicts with the number of claims that have each."""
+    """The five verdicts, what each means, and the number of claims that have it."""
     counts = total_counts(scores)
-    items = "".join(f"<li>{badge(v)} {counts.get(v, 0)}</li>" for v in VERDICTS)
+    items = "".join(f"<li>{badge(v)} {counts.get(v, 0)}: {_html(MEANINGS[v])}</li>" for v in VERDICTS)
     return raw_html(f'<ul class="verdict-legend">{items}</ul>')
 
 

@@ -58,6 +58,10 @@ COLOURS: dict[Verdict, tuple[str, str]] = {
 """Background and text of each verdict: apart in lightness as well as in hue, for colour-blind readers and for print."""
 
 
+CELLS = 20
+"""Cells in one line of the scorecard's figure."""
+
+
 class RecordError(OneLineError, ValueError):
     """A run record that is malformed, belongs to no chapter, or contradicts its ledger."""
 
@@ -217,39 +221,41 @@ def alt_text(scores: list[PaperScore]) -> str:
 
 
 def figure(scores: list[PaperScore]) -> Figure:
-    """Draw papers × claims: one cell for each claim, with its id and the sign of its verdict."""
-    widest = max((len(s.rows) for s in scores), default=1)
-    fig, axes = plt.subplots(figsize=(8.0, 0.42 * len(scores) + 1.1), layout="constrained")
-    for y, paper in enumerate(scores):
-        for x, row in enumerate(paper.rows):
+    """Draw papers × claims: one cell for each claim with the sign of its verdict, and its id where that is short.
+
+    Papers with more than :data:`CELLS` claims take several lines.
+    """
+    lines = [
+        (paper.ledger.slug if start == 0 else "", paper.rows[start : start + CELLS])
+        for paper in scores
+        for start in range(0, max(len(paper.rows), 1), CELLS)
+    ]
+    fig, axes = plt.subplots(figsize=(8.0, 0.36 * len(lines) + 0.8), layout="constrained")
+    for y, (_, rows) in enumerate(lines):
+        for x, row in enumerate(rows):
             background, ink = COLOURS[row.verdict]
             axes.add_patch(
-                Rectangle((x + 0.04, y + 0.07), 0.92, 0.86, facecolor=background, edgecolor="#8a8a8a", lw=0.6)
+                Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, facecolor=background, edgecolor="#8a8a8a", lw=0.6)
             )
-            axes.text(
-                x + 0.5,
-                y + 0.5,
-                f"{row.claim.id} {MARKS[row.verdict]}",
-                ha="center",
-                va="center",
-                color=ink,
-                fontsize=8,
-                family="DejaVu Sans",
-            )
-    axes.set_xlim(0, widest)
-    axes.set_ylim(len(scores), 0)
-    axes.set_yticks([y + 0.5 for y in range(len(scores))], [s.ledger.slug for s in scores])
+            style = {"ha": "center", "va": "center", "color": ink, "family": "DejaVu Sans"}
+            short = len(row.claim.id) <= 3
+            axes.text(x + 0.5, y + (0.67 if short else 0.5), MARKS[row.verdict], fontsize=9, **style)
+            if short:
+                axes.text(x + 0.5, y + 0.28, row.claim.id, fontsize=6, **style)
+    axes.set_xlim(0, CELLS)
+    axes.set_ylim(len(lines), 0)
+    named = [(y + 0.5, slug) for y, (slug, _) in enumerate(lines) if slug]
+    axes.set_yticks([y for y, _ in named], [slug for _, slug in named])
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.grid(False)
-    axes.set_ylabel("paper")
-    axes.set_xlabel("claims of the paper, in the order of its ledger")
+    axes.set_xlabel("claims of each paper, in the order of its ledger", fontsize=9)
     counts = total_counts(scores)
     handles = [
         Rectangle((0, 0), 1, 1, facecolor=COLOURS[v][0], edgecolor="#8a8a8a", lw=0.6) for v in VERDICTS
     ]
     labels = [f"{MARKS[v]} {v} ({counts.get(v, 0)})" for v in VERDICTS]
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(VERDICTS), fontsize=8, frameon=False)
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(VERDICTS), fontsize=9, frameon=False)
     return fig

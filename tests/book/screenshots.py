@@ -22,8 +22,7 @@ def take(out: Path, only: list[str], theme: str = "light", full_page: bool = Tru
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for width, height in SIZES.items():
-        with open_browser(executable, width, height) as context:
-            context.add_init_script(f"localStorage.setItem('mode', '{theme}')")
+        with open_browser(executable, width, height, theme) as context:
             page = context.new_page()
             for path in pages(book):
                 name = path.relative_to(book).with_suffix("").as_posix()
