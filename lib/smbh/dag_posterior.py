@@ -511,10 +511,10 @@ def check_scores(log_scores: ArrayLike) -> Array:
     return scores
 
 
-class _Workspace:
-    """The tables of one sweep: ``lanes`` data sets of n variables in one semiring."""
+class Sweep:
+    """The tables of one sweep over ``lanes`` data sets of n variables in one semiring: beta, H, and their gradients."""
 
-    def __init__(self, n: int, semiring: Semiring, lanes: int) -> None:
+    def __init__(self, n: int, semiring: Semiring, lanes: int = 1) -> None:
         self.lattice, self.kernels, self.semiring, self.lanes = (
             lattice(n),
             kernels(semiring, lanes),
@@ -555,7 +555,7 @@ def _sweep(scores: Array, semiring: Semiring, lanes: int, paths: bool) -> tuple[
 
     A Z below the bound of the linear sweep is returned as NaN, with the rest of that data set undefined.
     """
-    work = _Workspace(scores.shape[-2], semiring, lanes)
+    work = Sweep(scores.shape[-2], semiring, lanes)
     log_partition, parent_sets = np.empty(len(scores)), np.empty(scores.shape)
     laws = np.empty(scores.shape) if paths else None
     for start in range(0, len(scores), lanes):
