@@ -29,6 +29,7 @@ from lib.minrnn.pendulum import (
     TORQUE_LIMIT,
     ScoreScale,
     Trajectories,
+    collect,
     hanging_start,
     observe,
     pendulum_step,
@@ -90,6 +91,7 @@ class OfflineWindows(lightning.LightningDataModule):
         super().__init__()
         self.train_set, self.held_out, self.context, self.batch, self.seed = train, held_out, context, batch, seed
         self.normalisation = Normalisation.of(train, return_scale)
+        self._returns_to_go = {id(data): data.returns_to_go for data in (train, held_out)}
 
     def windows(self, data: Trajectories, n: int, rng: np.random.Generator) -> Window:
         """Draw ``n`` windows of ``data``."""
@@ -99,7 +101,7 @@ class OfflineWindows(lightning.LightningDataModule):
         real = time < data.lengths[episode][:, None]
         at = (episode[:, None], np.minimum(time, data.rewards.shape[1] - 1))
         arrays = (
-            data.returns_to_go[at][..., None] / self.normalisation.return_scale,
+            self._returns_to_go[id(data)][at][..., None] / self.normalisation.return_scale,
             self.normalisation.observations(data.observations[at]),
             data.actions[at],
         )
@@ -317,4 +319,38 @@ def decision_result(
         float(scale.score(returns).mean()),
         held_out_error(model, data),
         sum(p.numel() for p in model.parameters()),
+    )
+
+
+def decision_job(
+    run: Run[Any],
+    data_set: str,
+    architecture: Architecture,
+    optimisation: Optimisation,
+    *,
+    seed: int,
+    episodes: int,
+    held_out: int,
+    context: int,
+    batch: int,
+    evaluation_episodes: int,
+    scale: ScoreScale,
+    hidden: tuple[int, ...] = (),
+    checkpoint_every: int | None = None,
+) -> DecisionResult:
+    """Collect a pendulum data set, train one model on it, evaluate it.
+
+    Args:
+        data_set: see :func:`lib.minrnn.pendulum.collect`. episodes: collected, of which ``held_out`` are kept for the action error.
+        hidden: observation columns that the model may not see (2 is the velocity).
+    """
+    train, rest = collect(data_set, episodes, seed).hide(hidden).split(episodes - held_out)
+    data = OfflineWindows(train, rest, context, batch, seed)
+    shown = "".join(map(str, hidden))
+    name = f"decision-{data_set}-{architecture.mixer}-hidden{shown}-seed{seed}"
+    model = train_decision_model(
+        run, data, architecture, optimisation, seed=seed, name=name, checkpoint_every=checkpoint_every
+    )
+    return decision_result(
+        model, data, scale, data_set=data_set, seed=seed, episodes=evaluation_episodes, hidden=hidden
     )

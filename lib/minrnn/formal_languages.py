@@ -9,14 +9,17 @@ negative eigenvalue (a_t = −1 on a one, +1 on a zero) flips a sign instead, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.minrnn.token_data import IGNORE, Batch, GeneratedData
+from lib.minrnn.token_data import EVALUATION, IGNORE, Batch, GeneratedData, generator_at
+from lib.minrnn.token_model import Architecture, Optimisation, TokenModel, train_tokens
 from lib.profiles import nearest
+from lib.records import Run
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,47 @@ def formal_data(task: FormalTask, batch: int, longest: int, seed: int, test_leng
         return formal_batch(task, batch, length, generator)
 
     return GeneratedData(draw, lambda generator: formal_batch(task, test_sequences, test_length, generator), seed)
+
+
+@dataclass(frozen=True)
+class FormalResult:
+    """One trained model: accuracy in percent at each test length."""
+
+    task: str
+    mixer: str
+    n_layers: int
+    seed: int
+    accuracy: dict[int, float]
+
+
+def train_formal(
+    run: Run[Any],
+    task_name: str,
+    architecture: Architecture,
+    optimisation: Optimisation,
+    *,
+    batch: int,
+    longest: int,
+    test_lengths: Sequence[int],
+    test_sequences: int,
+    seed: int,
+    checkpoint_every: int | None = None,
+) -> FormalResult:
+    """Train one model on strings of up to ``longest`` symbols and test it at ``test_lengths``.
+
+    Args:
+        task_name: one of :data:`TASKS`. batch: strings per step. test_sequences: strings per test length.
+    """
+    task = formal_task(task_name)
+    torch.manual_seed(seed)
+    model = TokenModel(task.vocabulary, architecture, optimisation)
+    data = formal_data(task, batch, longest, seed, longest, test_sequences)
+    name = f"{task_name}-{architecture.mixer}-{architecture.n_layers}-seed{seed}"
+    train_tokens(
+        run, model, data, name=name, evaluate_every=optimisation.steps, checkpoint_every=checkpoint_every
+    )
+    accuracy = {}
+    for length in test_lengths:
+        strings = formal_batch(task, test_sequences, length, generator_at(seed, EVALUATION, length))
+        accuracy[length] = 100 * model.evaluate([strings])[0]["accuracy"]
+    return FormalResult(task_name, architecture.mixer, architecture.n_layers, seed, accuracy)

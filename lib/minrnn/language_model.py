@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lib.datasets import DataError
+from lib.minrnn.mixers import CausalAttention
 from lib.minrnn.token_data import (
     EVALUATION,
     Batch,
     GeneratedBatches,
     generator_at,
 )
-from lib.minrnn.token_model import TokenModel
+from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
+from lib.records import Run
 
 FILE = "tinyshakespeare/input.txt"
 TRAIN_SHARE = 0.9
@@ -183,3 +187,160 @@ class LanguageModel(TokenModel):
             out.append(token)
             logits, state = self(token[None].to(self.device), state)
         return torch.cat(out)
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """Windows of ``block`` characters, ``batch`` of them per step, ``test_windows`` for the test loss every ``evaluate_every`` steps."""
+
+    block: int
+    batch: int
+    test_windows: int
+    evaluate_every: int
+
+
+@dataclass(frozen=True)
+class TextResult:
+    """One trained language model.
+
+    Attributes:
+        model: name in the figures. seed: of weights and windows. learning_rate: peak rate. history: test losses.
+        parameters: trainable numbers. tokens_per_step: characters read by one step.
+        flops_per_token: floating-point operations of forward and backward per character, see :func:`flops_per_token`.
+        sample: a continuation by the trained model.
+    """
+
+    model: str
+    seed: int
+    learning_rate: float
+    history: History
+    parameters: int
+    tokens_per_step: int
+    flops_per_token: float
+    sample: str
+
+
+def flops_per_token(model: LanguageModel, block: int) -> float:
+    """6 per weight of a matrix (a multiply and an add, forward once, backward twice), and for attention 12·T·d_h per layer.
+
+    Element-wise work and scans are left out: they are smaller by a factor of the width.
+    """
+    matrices = sum(
+        m.weight.numel() for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d)) and m.weight is not None
+    )
+    attention = sum(
+        12 * block * m.project_out.in_features for m in model.modules() if isinstance(m, CausalAttention)
+    )
+    return float(6 * matrices + attention)
+
+
+def text_from(path: Path | None, standin_characters: int, seed: int) -> CharacterText:
+    """The real text at ``path``, or the seeded stand-in where ``path`` is None."""
+    if path is None:
+        return CharacterText.from_string(standin_text(standin_characters, seed))
+    return CharacterText.from_file(path)
+
+
+def inner_split(text: CharacterText) -> CharacterText:
+    """The training part alone, its last 5 % as the part to choose a learning rate on; the test part is not looked at."""
+    cut = int(0.95 * len(text.train))
+    return CharacterText(text.alphabet, text.train[:cut], text.train[cut:])
+
+
+def train_language_model(
+    run: Run[Any],
+    name: str,
+    text: CharacterText,
+    task: TextTask,
+    architecture: Architecture,
+    optimisation: Optimisation,
+    seed: int,
+    sample_characters: int = 0,
+    checkpoint_every: int | None = None,
+) -> TextResult:
+    """Train one model on windows of ``text`` and measure its test loss along the way.
+
+    Args:
+        name: of the model in the figures. sample_characters: length of the continuation to sample at the end, 0 for none.
+    """
+    if architecture.mixer == "attention":
+        architecture = replace(architecture, max_positions=task.block)
+    torch.manual_seed(seed)
+    model = LanguageModel(len(text.alphabet), architecture, optimisation)
+    data = TextData(text, task.block, task.batch, seed, task.test_windows)
+    label = f"text-{name}-{optimisation.learning_rate:g}-{len(text.train)}-seed{seed}".replace(" ", "_")
+    (history,) = train_tokens(
+        run, model, data, name=label, evaluate_every=task.evaluate_every, checkpoint_every=checkpoint_every
+    )
+    sample = ""
+    if sample_characters:
+        prompt = text.test[: task.block // 2]
+        if architecture.max_positions:  # a model with learned positions cannot go past the last of them
+            sample_characters = min(sample_characters, task.block - len(prompt))
+        sample = text.decode(model.sample(prompt, sample_characters, seed))
+    return TextResult(
+        name,
+        seed,
+        optimisation.learning_rate,
+        history,
+        sum(p.numel() for p in model.parameters()),
+        task.batch * task.block,
+        flops_per_token(model, task.block),
+        sample,
+    )
+
+
+def choose_learning_rate(
+    run: Run[Any],
+    name: str,
+    text: CharacterText,
+    task: TextTask,
+    architecture: Architecture,
+    optimisation: Optimisation,
+    rates: Sequence[float],
+    seed: int,
+) -> float:
+    """The rate with the lowest loss on the inner split (:func:`inner_split`); a single rate is taken as it is.
+
+    Every model is tried with the same rates, steps and seed.
+    """
+    if len(rates) == 1:
+        return rates[0]
+    losses = []
+    for rate in rates:
+        trial = replace(optimisation, learning_rate=rate)
+        result = train_language_model(run, name, inner_split(text), task, architecture, trial, seed)
+        losses.append(result.history.loss[-1])
+    return rates[losses.index(min(losses))]
+
+
+def language_model_job(
+    run: Run[Any],
+    name: str,
+    path: Path | None,
+    task: TextTask,
+    architecture: Architecture,
+    optimisation: Optimisation,
+    rates: tuple[float, ...],
+    seeds: tuple[int, ...],
+    sample_characters: int = 0,
+    checkpoint_every: int | None = None,
+) -> list[TextResult]:
+    """Choose the learning rate of one model with the first seed, then train it with every seed."""
+    text = text_from(path, 200_000, run.seed)
+    rate = choose_learning_rate(run, name, text, task, architecture, optimisation, rates, seeds[0])
+    chosen = replace(optimisation, learning_rate=rate)
+    return [
+        train_language_model(
+            run,
+            name,
+            text,
+            task,
+            architecture,
+            chosen,
+            seed,
+            sample_characters if seed == seeds[0] else 0,
+            checkpoint_every,
+        )
+        for seed in seeds
+    ]

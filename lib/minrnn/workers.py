@@ -1,0 +1,78 @@
+"""Independent trainings side by side on the cores of one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+def _prepare() -> None:
+    """One thread a process, and silence: a worker's bars and warnings have no place in a page."""
+    torch.set_num_threads(1)
+    os.environ["PAPERS_PROGRESS"] = "0"
+
+
+class Workers:
+    """Runs independent jobs in ``n`` processes of one thread each, or right here where ``n`` is 1.
+
+    Small models gain nothing from a second thread and everything from a second process. Results do not depend on ``n``, since
+    every job seeds itself.
+
+    Args:
+        n: number of processes; 0 means one per core that this process may use, and 1 on a GPU run.
+
+    Raises:
+        ValueError: for a negative number.
+    """
+
+    def __init__(self, n: int, device: torch.device | None = None) -> None:
+        if n < 0:
+            raise ValueError(f"workers={n} must not be negative")
+        on_gpu = device is not None and device.type != "cpu"
+        self.n = (1 if on_gpu else available_cores()) if n == 0 else n
+        self._pool: ProcessPoolExecutor | None = None
+        if self.n > 1:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.n, context, initializer=_prepare)
+
+    def start(self, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Pending[Result]:
+        """Queue ``function(*job)`` for every job and return at once; longest jobs first use the processes best.
+
+        Args:
+            function: importable by name, so that another process finds it.
+            jobs: arguments, picklable.
+        """
+        if self._pool is None:
+            return Pending([_done(function(*job)) for job in jobs])
+        return Pending([self._pool.submit(function, *job) for job in jobs])
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+class Pending(list["Future[Result]"]):
+    """Jobs under way."""
+
+    def results(self) -> list[Result]:
+        """Wait for all jobs; an exception in a job is raised here."""
+        return [future.result() for future in self]
+
+
+def _done(value: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(value)
+    return future
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
