@@ -14,9 +14,10 @@ Shapes: B graphs, n variables, adjacency [b, i, j] = True for i -> j; closure [b
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -151,73 +152,16 @@ class MlpPolicy(nn.Module):
     Log scores of neighbouring graphs differ by tens of nats, and so do the logits that solve (1).
     """
 
-    def __init__(self, n: int, hidden: int = 256, layers: int = 3, inputs: int = 1, scale: float = 10.0) -> None:
+    def __init__(self, n: int, hidden: int = 256, layers: int = 3, scale: float = 10.0) -> None:
         super().__init__()
         self.n, self.scale = n, scale
-        sizes = [inputs * n * n] + [hidden] * layers
-        blocks = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.GELU())]
+        sizes = [n * n] + [hidden] * layers
+        blocks = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.GELU())]
         self.body = nn.Sequential(*blocks, nn.Linear(hidden, n * n + 1))
 
-    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Edge values (B, n, n) and stop value (B,) of inputs (B, width)."""
-        out = self.scale * self.body(inputs)
+    def forward(self, states: DagStates) -> tuple[Tensor, Tensor]:
+        out = self.scale * self.body(states.adjacency.flatten(1).float())
         return out[:, :-1].view(-1, self.n, self.n), out[:, -1]
-
-    def forward(self, states: DagStates, gains: Tensor) -> tuple[Tensor, Tensor]:
-        return self.outputs(states.adjacency.flatten(1).float())
-
-
-class InformedPolicy(MlpPolicy):
-    """Ours: a multilayer perceptron that corrects a first guess computed from the score table.
-
-    If the parents of different children could be completed independently of each other, and ignoring the order in which
-    edges come, the mass above G would be F(G) = R(G) exp(sum over j of v_j), with
-
-        v_j = log of the sum of exp s_j(Q) over Q that contain Pa_j and no descendant of j, minus s_j(Pa_j).
-
-    The guess is P(stop) = R / F, and an edge i -> j in proportion to the part of the sum whose Q contain i.
-    """
-
-    completions: Tensor
-
-    def __init__(self, log_scores: Tensor) -> None:
-        n = log_scores.shape[0]
-        super().__init__(n, inputs=2, scale=1.0)
-        self.register_buffer("completions", completion_table(log_scores), persistent=False)
-
-    def forward(self, states: DagStates, gains: Tensor) -> tuple[Tensor, Tensor]:
-        n, device = self.n, states.adjacency.device
-        child = torch.arange(n, device=device)
-        bits = 1 << child
-        parents = states.parent_masks()  # (B, j)
-        free = (~states.closure * bits).sum(dim=2)  # (B, j): neither j nor its descendants
-        now = self.completions[child, parents, torch.zeros_like(parents)]
-        all_of_them = (self.completions[child, parents, free] - now).clamp(min=0.0)
-        valid = states.valid_edges()
-        grown = parents[:, None, :] | torch.where(valid, bits[:, None], 0)  # (B, i, j)
-        with_edge = self.completions[child, grown, free[:, None, :]] - now[:, None, :]
-        guess = torch.where(valid, with_edge, torch.zeros_like(with_edge))
-        mass = all_of_them.sum(dim=1).clamp(min=1e-3)
-        inputs = torch.cat((states.adjacency.flatten(1).float(), guess.flatten(1).clamp(-10.0, 10.0) / 5.0), dim=1)
-        edges, stop = self.outputs(inputs)
-        return edges + guess, stop - mass - torch.log(-torch.expm1(-mass))
-
-
-def completion_table(log_scores: Tensor) -> Tensor:
-    """(n, 2**n, 2**n) entry [j, P, A]: log of the sum of exp s_j(Q) over P within Q within P + A.
-
-    Built set by set: a member b of A that P lacks may be left out or put in.
-    """
-    n, size = log_scores.shape
-    table = torch.empty(n, size, size)
-    table[:, :, 0] = log_scores
-    every = torch.arange(size)
-    for b in range(n):
-        bit = 1 << b
-        without = table[:, :, :bit]
-        joined = torch.logaddexp(without, without[:, every | bit])
-        table[:, :, bit : 2 * bit] = torch.where(((every & bit) > 0)[None, :, None], without, joined)
-    return table
 
 
 class LinearAttentionBlock(nn.Module):
@@ -236,7 +180,9 @@ class LinearAttentionBlock(nn.Module):
         self.norm_attention, self.norm_mlp = nn.LayerNorm(joint), nn.LayerNorm(joint)
         self.queries_keys_values = nn.Linear(joint, 3 * heads * key_size)
         self.out = nn.Linear(heads * key_size, width)
-        self.mlp = nn.Sequential(nn.Linear(joint, widening * width), nn.GELU(), nn.Linear(widening * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(joint, widening * width), nn.GELU(), nn.Linear(widening * width, width)
+        )
 
     def forward(self, hidden: Tensor, entries: Tensor) -> Tensor:
         """hidden (B, tokens, width), entries (B, tokens, 1) -> (B, tokens, width)."""
@@ -274,8 +220,7 @@ class TransformerPolicy(nn.Module):
         self.shared, self.edge_blocks, self.stop_blocks = blocks(3), blocks(2), blocks(2)
         self.edge_head, self.stop_head = head(), head()
 
-    def forward(self, states: DagStates, gains: Tensor) -> tuple[Tensor, Tensor]:
-        del gains  # this network sees the adjacency matrix only, as the official one
+    def forward(self, states: DagStates) -> tuple[Tensor, Tensor]:
         batch, n = states.adjacency.shape[0], self.n
         token = torch.arange(n * n, device=states.adjacency.device)
         pairs = torch.stack((token // n, n + token % n), dim=1)  # (tokens, 2)
@@ -301,17 +246,12 @@ class TabularPolicy(nn.Module):
         self.register_buffer("edge_logits", edge_logits[order])
         self.register_buffer("stop_logit", stop_logit[order])
 
-    def forward(self, states: DagStates, gains: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: DagStates) -> tuple[Tensor, Tensor]:
         row = torch.searchsorted(self.codes, state_codes(states.adjacency))
         return self.edge_logits[row], self.stop_logit[row]
 
 
-NETWORKS: dict[str, Callable[[Tensor], nn.Module]] = {
-    "mlp": lambda log_scores: MlpPolicy(log_scores.shape[0]),
-    "informed": InformedPolicy,
-    "transformer": lambda log_scores: TransformerPolicy(log_scores.shape[0]),
-}
-"""Name of a network → its maker, from the centred score table (n, 2**n)."""
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {"mlp": MlpPolicy, "transformer": TransformerPolicy}
 
 # Training ----------------------------------------------------------------------------------------------------------------
 
@@ -321,7 +261,7 @@ class GFlowNetOptions:
     """What a training needs besides the scores.
 
     Attributes:
-        network: ``mlp``, ``informed`` or ``transformer``.
+        network: ``mlp`` or ``transformer``.
         environments: graphs built side by side.
         replayed: transitions replayed per step.
         on_policy: whether the step's own transitions are learned from at once (the official code only replays).
@@ -442,8 +382,8 @@ class DagGFlowNet(lightning.LightningModule):
         self.n, self.options, self.steps = n, options, steps
         # only differences within a child enter: centring keeps single precision accurate
         self.register_buffer("log_scores", (table - table[:, :1]).float())
-        self.policy = NETWORKS[options.network](self.log_scores)
-        self.target = NETWORKS[options.network](self.log_scores).requires_grad_(False)
+        self.policy = NETWORKS[options.network](n)
+        self.target = NETWORKS[options.network](n).requires_grad_(False)
         self.target.load_state_dict(self.policy.state_dict())
         self.replay = ReplayBuffer(options.capacity, n)
         start = DagStates.empty(options.environments, n)
@@ -456,7 +396,7 @@ class DagGFlowNet(lightning.LightningModule):
     def log_probabilities(self, states: DagStates, network: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """Log policy (B, n * n + 1) and score gains (B, n, n) at ``states``."""
         gains = score_gains(states, self.log_scores)
-        logits, stop = (network or self.policy)(states, gains)
+        logits, stop = (network or self.policy)(states)
         return log_policy(logits, stop, states.valid_edges()), gains
 
     def exploration(self, step: int) -> float:
@@ -699,14 +639,3 @@ def optimal_policy(graph: StateGraph, log_scores: np.ndarray | Tensor) -> Tabula
     stop_logit = torch.log(reward) - torch.log((flow - reward).clamp(min=1e-300))
     edge_logits = edge_logits.masked_fill(torch.isinf(edge_logits), 0.0).view(-1, n, n)
     return TabularPolicy(state_codes(graph.dags), edge_logits, stop_logit)
-
-
-def with_network(options: GFlowNetOptions, network: str) -> GFlowNetOptions:
-    """The same options with another network.
-
-    Raises:
-        ValueError: for a network that does not exist.
-    """
-    if network not in NETWORKS:
-        raise ValueError(f"network={network!r} is not one of {', '.join(NETWORKS)}")
-    return replace(options, network=network)

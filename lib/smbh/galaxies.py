@@ -108,7 +108,11 @@ class Galaxies:
 
 FILES = (
     CATALOGUE,
-    *(f"causal_BH_{t}_{form}.csv" for t in TYPES for form in ("withname", "std_withname", "distance", "6var")),
+    *(
+        f"causal_BH_{t}_{form}.csv"
+        for t in TYPES
+        for form in ("withname", "std_withname", "distance", "6var")
+    ),
     *(f"sam_{t}.csv" for t in SAM_NAMES),
 )
 """Names of the data set's files; the registry knows them as ``smbh/<name>``."""
@@ -236,7 +240,9 @@ def _read_csv(path: Path, header: int) -> pd.DataFrame:
     width = len(lines[header])
     for number, row in enumerate(lines[header:], start=header + 1):
         if len(row) != width:
-            raise DataError(f"{path.name}: line {number} has {len(row)} fields instead of {width}; truncated?")
+            raise DataError(
+                f"{path.name}: line {number} has {len(row)} fields instead of {width}; truncated?"
+            )
     return pd.read_csv(path, header=header, encoding="utf-8-sig")
 
 
@@ -347,7 +353,9 @@ def simulate_linear_gaussian(
     values = np.zeros((rows, n))
     placed: list[int] = []
     while len(placed) < n:
-        ready = [j for j in range(n) if j not in placed and all(i in placed for i in np.flatnonzero(truth[:, j]))]
+        ready = [
+            j for j in range(n) if j not in placed and all(i in placed for i in np.flatnonzero(truth[:, j]))
+        ]
         if not ready:
             raise DataError("the edges of the simulated graph hold a cycle")
         for j in ready:

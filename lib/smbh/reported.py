@@ -29,7 +29,11 @@ def matrix(text: str) -> np.ndarray:
     Raises:
         ValueError: if the rows differ in length or hold something else than numbers.
     """
-    rows = [[np.nan if word == "-" else float(word) for word in line.split()] for line in text.splitlines() if line]
+    rows = [
+        [np.nan if word == "-" else float(word) for word in line.split()]
+        for line in text.splitlines()
+        if line
+    ]
     if len({len(row) for row in rows}) != 1:
         raise ValueError("the rows of a reported matrix differ in length")
     return np.array(rows)

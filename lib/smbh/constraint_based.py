@@ -1,0 +1,155 @@
+"""PC and FCI on the same tables: graphs from independence tests instead of scores (causal-learn, Fisher's z).
+
+A graph is a frozenset of marked edges in text form: ``a -> b``, ``a -- b``, ``a <-> b``, ``a o-> b``, ``a o-o b``. PC may end with a
+graph that is no completed partially directed acyclic graph: :func:`has_semi_directed_cycle` finds the cycle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lib.profiles import choose
+
+ALGORITHMS = ("pc", "fci")
+_MARKS = {-1: "-", 1: ">", 2: "o"}
+_LEFT = {"-": "-", ">": "<", "o": "o"}
+
+MarkedGraph = frozenset[str]
+
+
+def constraint_graph(
+    values: np.ndarray, variables: Sequence[str], algorithm: str, alpha: float
+) -> MarkedGraph:
+    """Run PC or FCI with default options.
+
+    Args:
+        values: raw values (N, n); the test does not see units.
+        variables: symbols of the columns.
+        algorithm: ``pc`` or ``fci``.
+        alpha: level of the independence tests (the authors: .15).
+
+    Raises:
+        ParameterError: for another algorithm.
+        ValueError: for a level outside (0, 1).
+    """
+    choose("algorithm", algorithm, ALGORITHMS)
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha={alpha} is not between 0 and 1")
+    # causal-learn prints progress to both streams and imports slowly: both stay in here
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if algorithm == "pc":
+                from causallearn.search.ConstraintBased.PC import pc
+
+                marks = pc(values, alpha, show_progress=False).G.graph
+            else:
+                from causallearn.search.ConstraintBased.FCI import fci
+
+                marks = fci(values, alpha=alpha, show_progress=False, verbose=False)[0].graph
+    return marked_edges(np.asarray(marks), variables)
+
+
+def marked_edges(marks: np.ndarray, variables: Sequence[str]) -> MarkedGraph:
+    """Turn causal-learn's endpoint matrix (n, n) into text; entry [j, i] is the mark at j's end of the edge i, j."""
+    edges = set()
+    n = len(variables)
+    for i in range(n):
+        for j in range(i + 1, n):
+            if marks[i, j] == 0:
+                continue
+            at_i, at_j = _MARKS[int(marks[i, j])], _MARKS[int(marks[j, i])]
+            edges.add(
+                normal_form(
+                    f"{variables[i]} {_LEFT[at_i]}-{'' if at_i == at_j == '-' else ''}{at_j} {variables[j]}"
+                )
+            )
+    return frozenset(edges)
+
+
+def normal_form(edge: str) -> str:
+    """One spelling per edge: arrows point right, symmetric edges are in alphabetical order.
+
+    Raises:
+        ValueError: for a mark that is not known.
+    """
+    left, mark, right = edge.split()
+    mirrored = {
+        "<-": "->",
+        "<-o": "o->",
+        "<--": "->",
+        "-o": "o-",
+        "o--": "o-",
+        "-->": "->",
+        "---": "--",
+        "--o": "-o",
+    }
+    mark = {"-->": "->", "---": "--"}.get(mark, mark)
+    if mark in ("<--", "<-", "<-o", "-o", "--o"):
+        left, right, mark = right, left, mirrored[mark]
+    mark = {"o--": "o-"}.get(mark, mark)
+    if mark in ("--", "<->", "o-o") and left > right:
+        left, right = right, left
+    if mark not in ("->", "--", "<->", "o->", "o-o", "o-"):
+        raise ValueError(f"edge {edge!r} has an unknown mark {mark!r}")
+    return f"{left} {mark} {right}"
+
+
+def reported_graph(edges: Iterable[str]) -> MarkedGraph:
+    """A graph from the list of its edges in text form."""
+    return frozenset(normal_form(edge) for edge in edges)
+
+
+def directed(graph: MarkedGraph) -> list[tuple[str, str]]:
+    """Edges with one arrowhead and no circle, as (parent, child), sorted."""
+    return sorted((e.split()[0], e.split()[2]) for e in graph if e.split()[1] == "->")
+
+
+def bidirected_at(graph: MarkedGraph, variable: str) -> list[str]:
+    """Bidirected edges at ``variable``: FCI's sign of a hidden common cause."""
+    return sorted(e for e in graph if e.split()[1] == "<->" and variable in (e.split()[0], e.split()[2]))
+
+
+def has_semi_directed_cycle(graph: MarkedGraph) -> list[str]:
+    """A cycle of directed and undirected edges with at least one arrow, as its variables in order; empty if there is none.
+
+    No completed partially directed acyclic graph holds one: such a graph stands for no equivalence class.
+    """
+    steps: dict[str, set[str]] = {}
+    for edge in graph:
+        left, mark, right = edge.split()
+        if mark in ("->", "--"):
+            steps.setdefault(left, set()).add(right)
+        if mark == "--":
+            steps.setdefault(right, set()).add(left)
+    for parent, child in directed(graph):
+        # a way back from the child to the parent closes the cycle
+        frontier, came_from = [child], {child: ""}
+        while frontier:
+            here = frontier.pop(0)
+            for following in sorted(steps.get(here, set()) - came_from.keys()):
+                came_from[following] = here
+                frontier.append(following)
+        if parent in came_from:
+            way = [parent]
+            while way[-1] != child:
+                way.append(came_from[way[-1]])
+            return [parent, *reversed(way[1:])]
+    return []
+
+
+def against_posterior(
+    graph: MarkedGraph, paths: np.ndarray, variables: Sequence[str], threshold: float = 0.7
+) -> list[str]:
+    """Directed edges a -> b of ``graph`` although the exact path marginal of b ~> a exceeds ``threshold``.
+
+    Args:
+        graph: PC's or FCI's. paths: exact path marginals (n, n). variables: their symbols.
+    """
+    index = {name: i for i, name in enumerate(variables)}
+    return [f"{a} -> {b}" for a, b in directed(graph) if paths[index[b], index[a]] > threshold]

@@ -1,0 +1,60 @@
+"""Permutation of morphology labels: would any two groups of galaxies of these sizes contrast as much as E and S do?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.smbh.bge_score import log_scores, standardise
+from lib.smbh.dag_posterior import dag_posterior
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """Contrast of the real labels, contrasts of permuted ones (permutations,), and how many of these are as large."""
+
+    observed: float
+    null: np.ndarray
+
+    @property
+    def as_large(self) -> int:
+        """Number of permutations whose contrast is at least as large in absolute value."""
+        return int(np.sum(np.abs(self.null) >= abs(self.observed)))
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p; the real labelling counts as one of the permutations, so it is never 0."""
+        return (self.as_large + 1) / (len(self.null) + 1)
+
+
+def lead(values: np.ndarray, cause: int, effect: int, batch: int = 500) -> np.ndarray:
+    """P(cause ~> effect) - P(effect ~> cause) of tables (B, N, n), each standardised; (B,)."""
+    leads = []
+    for begin in range(0, len(values), batch):
+        paths = dag_posterior(log_scores(standardise(values[begin : begin + batch]))).paths
+        assert paths is not None
+        leads.append(paths[:, cause, effect] - paths[:, effect, cause])
+    return np.concatenate(leads)
+
+
+def permutation_test(
+    first: np.ndarray, second: np.ndarray, cause: int, effect: int, permutations: int, seed: int
+) -> PermutationTest:
+    """Contrast the lead of cause over effect in ``second`` with that in ``first``, under real and shuffled labels.
+
+    Each group is centred and scaled before they are pooled, so that shuffled groups differ in structure and not in location;
+    every shuffled group is standardised as the real ones are.
+
+    Args:
+        first, second: raw values (N1, n) and (N2, n).
+        cause, effect: columns.
+        permutations: number of shuffles. seed: of the shuffles.
+    """
+    pooled = np.concatenate([standardise(first), standardise(second)])
+    rng = np.random.default_rng(seed)
+    orders = np.stack([rng.permutation(len(pooled)) for _ in range(permutations)])
+    shuffled = pooled[orders]  # (permutations, N1 + N2, n)
+    null = lead(shuffled[:, len(first) :], cause, effect) - lead(shuffled[:, : len(first)], cause, effect)
+    observed = lead(second[None], cause, effect) - lead(first[None], cause, effect)
+    return PermutationTest(float(observed[0]), null)
