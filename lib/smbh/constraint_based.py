@@ -16,8 +16,16 @@ import numpy as np
 from lib.profiles import choose
 
 ALGORITHMS = ("pc", "fci")
-_MARKS = {-1: "-", 1: ">", 2: "o"}
-_LEFT = {"-": "-", ">": "<", "o": "o"}
+_ENDPOINTS = {-1: "-", 1: ">", 2: "o"}
+_SPELLING = {
+    ("-", ">"): "->",
+    ("-", "-"): "--",
+    (">", ">"): "<->",
+    ("o", ">"): "o->",
+    ("o", "o"): "o-o",
+    ("o", "-"): "o-",
+}
+"""(mark at the left end, mark at the right end) → text."""
 
 MarkedGraph = frozenset[str]
 
@@ -41,68 +49,58 @@ def constraint_graph(
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha={alpha} is not between 0 and 1")
     # causal-learn prints progress to both streams and imports slowly: both stay in here
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if algorithm == "pc":
-                from causallearn.search.ConstraintBased.PC import pc
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        if algorithm == "pc":
+            from causallearn.search.ConstraintBased.PC import pc
 
-                marks = pc(values, alpha, show_progress=False).G.graph
-            else:
-                from causallearn.search.ConstraintBased.FCI import fci
+            marks = pc(values, alpha, show_progress=False).G.graph
+        else:
+            from causallearn.search.ConstraintBased.FCI import fci
 
-                marks = fci(values, alpha=alpha, show_progress=False, verbose=False)[0].graph
+            marks = fci(values, alpha=alpha, show_progress=False, verbose=False)[0].graph
     return marked_edges(np.asarray(marks), variables)
 
 
 def marked_edges(marks: np.ndarray, variables: Sequence[str]) -> MarkedGraph:
     """Turn causal-learn's endpoint matrix (n, n) into text; entry [j, i] is the mark at j's end of the edge i, j."""
-    edges = set()
     n = len(variables)
-    for i in range(n):
-        for j in range(i + 1, n):
-            if marks[i, j] == 0:
-                continue
-            at_i, at_j = _MARKS[int(marks[i, j])], _MARKS[int(marks[j, i])]
-            edges.add(
-                normal_form(
-                    f"{variables[i]} {_LEFT[at_i]}-{'' if at_i == at_j == '-' else ''}{at_j} {variables[j]}"
-                )
-            )
-    return frozenset(edges)
+    return frozenset(
+        spell(variables[i], _ENDPOINTS[int(marks[i, j])], _ENDPOINTS[int(marks[j, i])], variables[j])
+        for i in range(n)
+        for j in range(i + 1, n)
+        if marks[i, j] != 0
+    )
 
 
-def normal_form(edge: str) -> str:
-    """One spelling per edge: arrows point right, symmetric edges are in alphabetical order.
+def spell(left: str, at_left: str, at_right: str, right: str) -> str:
+    """One spelling per edge: arrows point right, circles stand left, symmetric edges are in alphabetical order."""
+    turned = (at_left, at_right) not in _SPELLING or (at_left == at_right and left > right)
+    if turned:
+        left, at_left, at_right, right = right, at_right, at_left, left
+    return f"{left} {_SPELLING[at_left, at_right]} {right}"
+
+
+def read_edge(edge: str) -> str:
+    """The same spelling for an edge given as text.
 
     Raises:
         ValueError: for a mark that is not known.
     """
     left, mark, right = edge.split()
-    mirrored = {
-        "<-": "->",
-        "<-o": "o->",
-        "<--": "->",
-        "-o": "o-",
-        "o--": "o-",
-        "-->": "->",
-        "---": "--",
-        "--o": "-o",
-    }
-    mark = {"-->": "->", "---": "--"}.get(mark, mark)
-    if mark in ("<--", "<-", "<-o", "-o", "--o"):
-        left, right, mark = right, left, mirrored[mark]
-    mark = {"o--": "o-"}.get(mark, mark)
-    if mark in ("--", "<->", "o-o") and left > right:
-        left, right = right, left
-    if mark not in ("->", "--", "<->", "o->", "o-o", "o-"):
-        raise ValueError(f"edge {edge!r} has an unknown mark {mark!r}")
-    return f"{left} {mark} {right}"
+    for (at_left, at_right), text in _SPELLING.items():
+        if text == mark:
+            return spell(left, at_left, at_right, right)
+    raise ValueError(f"edge {edge!r} has an unknown mark; known: {', '.join(_SPELLING.values())}")
 
 
 def reported_graph(edges: Iterable[str]) -> MarkedGraph:
     """A graph from the list of its edges in text form."""
-    return frozenset(normal_form(edge) for edge in edges)
+    return frozenset(read_edge(edge) for edge in edges)
 
 
 def directed(graph: MarkedGraph) -> list[tuple[str, str]]:

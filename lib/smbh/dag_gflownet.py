@@ -239,6 +239,10 @@ class TransformerPolicy(nn.Module):
 class TabularPolicy(nn.Module):
     """A policy given by a table: state code (see :func:`state_codes`) -> log probabilities. For exact checks at small n."""
 
+    codes: Tensor
+    edge_logits: Tensor
+    stop_logit: Tensor
+
     def __init__(self, codes: Tensor, edge_logits: Tensor, stop_logit: Tensor) -> None:
         super().__init__()
         order = codes.argsort()
@@ -300,6 +304,11 @@ OFFICIAL = GFlowNetOptions(
 
 class ReplayBuffer(nn.Module):
     """A ring of transitions (graph, closure, added edge); a module, so that checkpoints and devices take it along."""
+
+    adjacency: Tensor
+    closure: Tensor
+    action: Tensor
+    counters: Tensor
 
     def __init__(self, capacity: int, n: int) -> None:
         super().__init__()
