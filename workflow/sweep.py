@@ -44,7 +44,7 @@ KEYS = (
 )
 RESOURCES: dict[str, dict[str, int]] = {
     "smoke": {"threads": 1, "mem_mb": 4000, "runtime": 10, "gpu": 0},
-    "default": {"threads": 1, "mem_mb": 4000, "runtime": 20, "gpu": 0},
+    "default": {"threads": 2, "mem_mb": 4000, "runtime": 20, "gpu": 0},
     "gpu": {"threads": 4, "mem_mb": 32000, "runtime": 60, "gpu": 1},
     "paper": {"threads": 8, "mem_mb": 64000, "runtime": 1440, "gpu": 1},
 }
