@@ -55,8 +55,12 @@ class PageError(OneLineError, RuntimeError):
 
 
 def escape_markdown(text: str) -> str:
-    """``text`` as Markdown that shows exactly ``text``: every ASCII punctuation mark is escaped, lines are joined."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(text).split()))
+    """``text`` as Markdown without any markup: what has a meaning in MyST is escaped, lines are joined.
+
+    Some marks mean something anywhere, others (list bullets, ``(target)=``, comments, fences) only where a line begins.
+    """
+    text = re.sub(r"([\\`*_{}\[\]<>|$~&#^])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"^(\d*)([!-/:-@])", r"\1\\\2", text)
 
 
 def _html(text: Any) -> str:
@@ -144,12 +148,8 @@ def toc(slugs: Iterable[str], root: Path = ROOT) -> str:
 
     part("Start here", ["book/reading", "book/scorecard"])
     part("Ten papers", [chapter_document(slug, root) for slug in slugs])
-    names = [
-        n
-        for n in ("rerun", "contributing", "benchmarks", "api", "references")
-        if (root / "book" / f"{n}.md").is_file()
-    ]
-    part("Use and extend", [f"book/{name}" for name in names])
+    pages = ("rerun", "contributing", "benchmarks", "api", "references")
+    part("Use and extend", [f"book/{page}" for page in pages])
     return "\n".join(lines) + "\n"
 
 
@@ -402,7 +402,7 @@ MEANINGS: dict[Verdict, str] = {
 def legend(scores: list[PaperScore]) -> str:
     """The five verdicts, what each means, and the number of claims that have it."""
     counts = total_counts(scores)
-    items = "".join(f"<li>{badge(v)} {counts.get(v, 0)}: {_html(MEANINGS[v])}</li>" for v in VERDICTS)
+    items = "".join(f"<li>{badge(v)} <b>{counts.get(v, 0)}</b> {_html(MEANINGS[v])}</li>" for v in VERDICTS)
     return raw_html(f'<ul class="verdict-legend">{items}</ul>')
 
 

@@ -257,5 +257,14 @@ def figure(scores: list[PaperScore]) -> Figure:
         Rectangle((0, 0), 1, 1, facecolor=COLOURS[v][0], edgecolor="#8a8a8a", lw=0.6) for v in VERDICTS
     ]
     labels = [f"{MARKS[v]} {v} ({counts.get(v, 0)})" for v in VERDICTS]
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(VERDICTS), fontsize=9, frameon=False)
+    fig.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=len(VERDICTS),
+        fontsize=8.5,
+        frameon=False,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
     return fig

@@ -1,0 +1,280 @@
+"""Generated pages: escaping, places of the ten papers, cards, benchmarks, modules."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from lib.claims import Ledger, ledgers
+from lib.publishing import pages
+from lib.publishing.pages import PageError
+from lib.publishing.scorecard import CHAPTERS, ROOT, scorecard
+from tests.book.conftest import metric
+
+Write = Callable[..., Path]
+
+
+def tree(root: Path) -> None:
+    for folder in ("notebooks", "book/papers", "book/runs", "benchmarks/results"):
+        (root / folder).mkdir(parents=True)
+
+
+def notebook(path: Path, outputs: str, tags: list[str]) -> None:
+    cell = nbformat.v4.new_code_cell("show(fig)", metadata={"tags": tags})
+    cell.outputs = [nbformat.v4.new_output("display_data", data={"text/html": outputs})]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+
+
+def png(width: int = 900, height: int = 500) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "#0173b2").save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1).filter(str.strip))
+def test_escaped_text_shows_as_it_is(text: str) -> None:
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    tokens = parser.parse(pages.escape_markdown(text))
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    children = tokens[1].children or []
+    assert {child.type for child in children} <= {"text", "text_special"}
+    assert "".join(child.content for child in children) == " ".join(text.split())
+
+
+def test_what_a_ledger_says_is_escaped(ledger: Ledger, tmp_path: Path) -> None:
+    (score,) = scorecard({"minrnn": ledger}, tmp_path)
+    table = pages.claims_table(score)
+    assert "<script>" not in table
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &quot;quotes&quot;" in table
+    page = pages.stub_page(score)
+    assert "\\- A summary with \\`ticks\\` and \\$x\\$." in page
+    assert pages.stub(ledger).startswith("# A \\<b\\>title\\</b\\> with \\*stars\\* \\| bars\n")
+
+
+def test_a_device_name_is_escaped(ledger: Ledger, write_record: Write, tmp_path: Path) -> None:
+    write_record(
+        "default",
+        {"effect": metric(1.0, 0.5, 1.5)},
+        {"C1": "same direction", "C2": "not run", "C3": "not run"},
+    )
+    (score,) = scorecard({"minrnn": ledger}, tmp_path / "runs")
+    assert "CPU &lt;model&gt;" in pages.runs_table(score)
+
+
+def test_a_raw_block_cannot_be_left(ledger: Ledger) -> None:
+    block = pages.raw_html("<p>a\n```\n{include} x\n```</p>")
+    assert block.count("\n") == 3
+    assert block.splitlines()[2] == "```"
+
+
+def test_an_arxiv_number_that_is_none_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(PageError, match="is not an arXiv number"):
+        pages.paper_facts(replace(ledger, arxiv="x](javascript:y)"))
+
+
+def test_a_claim_that_was_not_measured_shows_no_number(
+    ledger: Ledger, write_record: Write, tmp_path: Path
+) -> None:
+    write_record(
+        "default",
+        {"effect": metric(0.8125, 0.8125, 0.8125), "large": metric(0.4375, 0.4375, 0.4375)},
+        {"C1": "same direction", "C2": "not run", "C3": "not run"},
+    )
+    (score,) = scorecard({"minrnn": ledger}, tmp_path / "runs")
+    table = pages.claims_table(score)
+    assert "0.812" in table
+    assert "0.43" not in table
+
+
+# ---------------------------------------------------------------- places of the papers
+
+
+def files_of(toc: str) -> list[str]:
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            found.extend(value for key, value in node.items() if key == "file")
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(yaml.safe_load(toc))
+    return found
+
+
+def test_every_paper_has_its_place_in_the_table_of_contents() -> None:
+    files = files_of((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for slug in ledgers():
+        assert pages.chapter_document(slug) in files
+    for file in files:
+        assert any((ROOT / f"{file}{suffix}").is_file() for suffix in (".md", ".ipynb")), file
+
+
+def test_committed_pages_follow_from_ledgers_and_notebooks() -> None:
+    pages.check_committed()
+
+
+def test_a_stub_gives_way_to_its_notebook(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    ledgers_here = {"minrnn": ledger}
+    pages.sync_committed(ledgers_here, tmp_path)
+    stub = tmp_path / "book" / "papers" / "minrnn.md"
+    assert stub.is_file()
+    assert "book/papers/minrnn" in files_of((tmp_path / "_toc.yml").read_text())
+    pages.check_committed(ledgers_here, tmp_path)
+
+    notebook(tmp_path / "notebooks" / "minrnn.ipynb", "", [])
+    with pytest.raises(PageError, match=r"_toc.yml no longer follows"):
+        pages.check_committed(ledgers_here, tmp_path)
+    assert set(pages.sync_committed(ledgers_here, tmp_path)) == {"_toc.yml", "book/papers/minrnn.md"}
+    files = files_of((tmp_path / "_toc.yml").read_text())
+    assert "notebooks/minrnn" in files
+    assert "book/papers/minrnn" not in files
+    assert not stub.exists()
+    assert pages.sync_committed(ledgers_here, tmp_path) == []
+
+
+def test_a_larger_run_becomes_a_page_below_its_chapter(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    run = tmp_path / "book" / "runs" / "minrnn" / "gpu"
+    run.mkdir(parents=True)
+    notebook(tmp_path / "notebooks" / "minrnn.ipynb", "", [])
+    notebook(run / "minrnn.ipynb", "", [])
+    chapters = yaml.safe_load(pages.toc(["minrnn"], tmp_path))["parts"][1]["chapters"]
+    assert chapters == [{"file": "notebooks/minrnn", "sections": [{"file": "book/runs/minrnn/gpu/minrnn"}]}]
+
+
+# ---------------------------------------------------------------- cards
+
+
+def test_the_card_shows_the_tagged_figure(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    picture = f'<figure><img alt="a &lt; b" src="data:image/png;base64,{png()}"/></figure>'
+    notebook(tmp_path / "notebooks" / "minrnn.ipynb", picture, ["card"])
+    uri, alt = pages.card_picture(tmp_path / "notebooks" / "minrnn.ipynb")
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+    assert image.width <= pages.CARD_SIZE[0]
+    assert image.height <= pages.CARD_SIZE[1]
+    assert image.convert("RGB").getpixel((5, 5)) == (1, 115, 178)
+    assert alt == "a &lt; b"
+    (score,) = scorecard({"minrnn": ledger}, tmp_path)
+    card = pages.card(score, tmp_path)
+    assert 'href="../notebooks/minrnn.html"' in card
+    assert "not run yet" not in card
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"), [([], "no cell is tagged 'card'"), (["card"], "shows no figure")]
+)
+def test_a_chapter_without_a_picture_is_refused(tmp_path: Path, tags: list[str], message: str) -> None:
+    path = tmp_path / "minrnn.ipynb"
+    notebook(path, "<p>text</p>", tags)
+    with pytest.raises(PageError, match=message):
+        pages.card_picture(path)
+
+
+def test_a_paper_without_a_chapter_says_so(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    (score,) = scorecard({"minrnn": ledger}, tmp_path / "book" / "runs")
+    card = pages.card(score, tmp_path)
+    assert "not run yet" in card
+    assert "<img" not in card
+    assert 'aria-label="3 not run"' in card
+    assert "This chapter is not written yet" in pages.stub_page(score)
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+ROW = {
+    "peer": "peer <x>",
+    "version": "1.0",
+    "shape": "(1, 2)",
+    "ratio": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "bar": 3.0,
+    "meets_bar": False,
+}
+
+
+def write_benchmark(root: Path, slug: str, content: object) -> None:
+    (root / "benchmarks" / "results" / f"{slug}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_missed_bar_is_shown_as_missed(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    write_benchmark(
+        tmp_path, "minrnn", {"machine": {"cpu": "a CPU"}, "rows": [ROW, ROW | {"meets_bar": True}]}
+    )
+    page = pages.benchmarks_page({"minrnn": ledger}, tmp_path)
+    assert page.count("✗ missed") == 1
+    assert page.count("✓ met") == 1
+    assert "peer &lt;x&gt;" in page
+    assert "0.5 [0.4, 0.6]" in page
+
+
+def test_no_results_say_so(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    assert pages.benchmarks_page({"minrnn": ledger}, tmp_path) == "No benchmark has been run yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("slug", "content", "message"),
+    [
+        ("other", {"machine": "m", "rows": []}, "no chapter has this name"),
+        ("minrnn", {"rows": []}, "needs the keys"),
+        ("minrnn", {"machine": "m", "rows": [{"peer": "p"}]}, "row 1 lacks version, shape"),
+    ],
+)
+def test_malformed_results_are_refused(
+    ledger: Ledger, tmp_path: Path, slug: str, content: object, message: str
+) -> None:
+    tree(tmp_path)
+    write_benchmark(tmp_path, slug, content)
+    with pytest.raises(PageError, match=message):
+        pages.benchmarks_page({"minrnn": ledger}, tmp_path)
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def test_new_modules_appear_in_the_reference() -> None:
+    listed = pages.api_page()
+    for path in (ROOT / "lib").rglob("*.py"):
+        if path.name not in ("__init__.py", "__main__.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            assert f".. automodule:: {name}\n" in listed, name
+
+
+def test_unchanged_pages_keep_their_time(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "page.md"
+    assert pages.write_if_changed(path, "x")
+    before = path.stat().st_mtime_ns
+    assert not pages.write_if_changed(path, "x")
+    assert path.stat().st_mtime_ns == before
+    assert pages.write_if_changed(path, "y")
+    assert [p.name for p in path.parent.iterdir()] == ["page.md"]
+
+
+def test_every_paper_is_cited() -> None:
+    bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    for slug in CHAPTERS:
+        key = ledgers()[slug].citation
+        assert f"{{{key}," in bibliography, f"book/claims/{slug}.yml cites {key}, which references.bib lacks"
