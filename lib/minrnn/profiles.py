@@ -26,16 +26,26 @@ class Settings:
     copying_length: int = setting(16, "tokens", "T, positions among which the data are scattered", 4096)
     copying_data_tokens: int = setting(5, "tokens", "M, data tokens to copy", 16)
     copying_width: int = setting(64, "channels", "width d of the model", 64)
-    copying_expansion: float = setting(1.0, "1", "hidden width over d inside a mixer", 6)
+    copying_expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6)
     copying_batch: int = setting(32, "sequences", "training sequences per step", 64)
     copying_steps: int = setting(500, "steps", "optimiser steps of every model", 400_000)
-    copying_learning_rate: float = setting(1e-2, "1", "AdamW's rate, constant after the warm-up", 3e-4)
+    copying_learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4)
     copying_warmup: int = setting(30, "steps", "linear warm-up of the rate", 0)
     copying_layers: tuple[int, ...] = setting((1, 2, 3), "layers", "depths that are compared", (1, 2, 3))
     copying_seeds: int = setting(3, "seeds", "repetitions of every model", "3 (± given)")
     copying_evaluation_sequences: int = setting(256, "sequences", "evaluation set of every seed", 12_800)
     copying_evaluate_every: int = setting(50, "steps", "steps between evaluations", 1000)
-    copying_controls: tuple[str, ...] = setting(("s6", "diagonal_ssm"), "names", "other mixers of Table 2", "S4, H3, Hyena, S6")
+    copying_controls: tuple[str, ...] = setting(
+        ("s6", "diagonal_ssm"), "names", "other mixers of Table 2", "S4, H3, Hyena, S6"
+    )
+    copying_control_steps: int = setting(
+        300, "steps", "optimiser steps of the controls; compared with minGRU and minLSTM at this step", 400_000
+    )
+    copying_control_expansions: tuple[float, ...] = setting(
+        (0.5, 1.0), "1", "hidden width over d of each control (their states are N times wider)"
+    )
+    gate_bias: float = setting(-1.5, "1", "added to minGRU's gate z at the start", 0.0)
+    copying_bias_steps: int = setting(300, "steps", "optimiser steps of every run of the bias sweep (C8)")
     copying_state_size: int = setting(4, "1", "state size N of S6 and of the S4-type control", 16)
     copying_long_lengths: tuple[int, ...] = setting((), "tokens", "further lengths T, three layers, M = 16", (4096,))
     copying_long_steps: int = setting(0, "steps", "optimiser steps at the further lengths", 400_000)
@@ -52,9 +62,16 @@ class Settings:
     text_layers: int = setting(2, "layers", "depth", 3)
     text_heads: int = setting(4, "heads", "attention heads of the Transformer", 6)
     text_block: int = setting(64, "characters", "window", 256)
-    text_batch: int = setting(16, "windows", "windows per step", 64)
-    text_steps: int = setting(250, "steps", "optimiser steps of every model", 5000)
-    text_learning_rates: tuple[float, ...] = setting((4e-3,), "1", "peak rates tried for every model on an inner split", "1e-3")
+    text_batch: int = setting(8, "windows", "windows per step", 64)
+    text_steps: int = setting(150, "steps", "optimiser steps of every model", 5000)
+    # In the default profile the rates are the best of 2e-3, 4e-3 and 8e-3 for each model, found beforehand by
+    # choose_learning_rate on the inner split; larger profiles try all of them in the run.
+    text_learning_rates: tuple[tuple[float, ...], ...] = setting(
+        ((8e-3,), (8e-3,), (4e-3,), (8e-3,)),
+        "1",
+        "peak rates tried on an inner split of the training text: one tuple for all models, or one per model",
+        "1e-3",
+    )
     text_warmup: int = setting(20, "steps", "linear warm-up; a cosine to a tenth follows")
     text_dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.2)
     text_seeds: int = setting(3, "seeds", "repetitions of every model", "not found")
@@ -70,7 +87,7 @@ class Settings:
     decision_width: int = setting(32, "channels", "width", 128)
     decision_layers: int = setting(2, "layers", "depth", 3)
     decision_batch: int = setting(24, "windows", "windows per step", 64)
-    decision_steps: int = setting(400, "steps", "optimiser steps of every model", 100_000)
+    decision_steps: int = setting(300, "steps", "optimiser steps of every model", 100_000)
     decision_learning_rate: float = setting(4e-3, "1", "AdamW's peak rate", 1e-4)
     decision_dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.1)
     decision_episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out")
@@ -93,13 +110,23 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-                if name != "forget_bias":
+                if name not in ("forget_bias", "gate_bias"):
                     raise ParameterError(f"{name}={value} must not be negative")
             if name.endswith(("_seeds", "_batch", "_width", "_repeats", "_evaluate_every")) and value < 1:
                 raise ParameterError(f"{name}={value} must be at least 1")
         if not 1 <= self.copying_data_tokens <= self.copying_length:
             raise ParameterError(
                 f"copying_data_tokens={self.copying_data_tokens} must lie between 1 and copying_length={self.copying_length}"
+            )
+        if len(self.text_learning_rates) not in (1, len(self.text_models)) or not all(self.text_learning_rates):
+            raise ParameterError(
+                f"text_learning_rates={self.text_learning_rates} needs one non-empty tuple, or one for each of the "
+                f"{len(self.text_models)} text_models"
+            )
+        if len(self.copying_control_expansions) != len(self.copying_controls):
+            raise ParameterError(
+                f"copying_control_expansions={self.copying_control_expansions} needs one number for each of the "
+                f"{len(self.copying_controls)} copying_controls"
             )
         if self.text_width % self.text_heads:
             raise ParameterError(f"text_heads={self.text_heads} does not divide text_width={self.text_width}")
@@ -139,6 +166,8 @@ _SMOKE = replace(
     copying_width=16,
     copying_batch=8,
     copying_steps=6,
+    copying_control_steps=6,
+    copying_bias_steps=6,
     copying_seeds=2,
     copying_evaluation_sequences=16,
     copying_evaluate_every=3,
@@ -182,6 +211,10 @@ _GPU = replace(
     copying_seeds=5,
     copying_evaluation_sequences=1024,
     copying_evaluate_every=50,
+    copying_control_steps=1500,
+    copying_control_expansions=(1.0, 2.0),
+    copying_bias_steps=800,
+    gate_bias=-2.0,
     copying_state_size=16,
     copying_long_lengths=(256,),
     copying_long_steps=2500,
@@ -195,7 +228,7 @@ _GPU = replace(
     text_block=256,
     text_batch=64,
     text_steps=800,
-    text_learning_rates=(5e-4, 1e-3, 2e-3),
+    text_learning_rates=((5e-4, 1e-3, 2e-3),),
     text_dropout=0.1,
     text_warmup=50,
     text_seeds=3,
@@ -228,6 +261,9 @@ _PAPER = replace(
     copying_batch=64,
     copying_steps=400_000,
     copying_learning_rate=3e-4,
+    copying_control_steps=400_000,
+    copying_bias_steps=20_000,
+    gate_bias=0.0,
     copying_warmup=0,
     copying_seeds=3,
     copying_evaluation_sequences=12_800,
