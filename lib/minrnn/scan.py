@@ -176,8 +176,8 @@ def gated_scan(pre: Tensor, h0: Tensor | None, kind: str, engine: str = "auto") 
     if pre.numel() == 0:
         return pre[..., : first.shape[-1]].clone()
     if engine == "heinsen":
-        log_a, log_b = log_gates(*pre.chunk(parts, dim=-1))
-        return log_space_scan(log_a, log_b, None if h0 is None else h0.log()).exp()
+        log_a, log_b = log_gates(*pre.to(state_dtype(pre.dtype)).chunk(parts, dim=-1))
+        return log_space_scan(log_a, log_b, None if h0 is None else h0.log()).exp().to(pre.dtype)
     return _GatedScan.apply(pre, None if h0 is None else h0.to(state_dtype(pre.dtype)), kind, engine)
 
 
@@ -197,7 +197,7 @@ def log_g(x: Tensor) -> Tensor:
 def choose_engine(device: torch.device, shape: Sequence[int], dtype: torch.dtype) -> str:
     """Return the engine for operands of ``shape`` (B, T, D): the fastest one that is installed and fits ``device``.
 
-    float64 stays off the GPU kernels' fast path only where a kernel does not offer it; both compiled engines do.
+    ``dtype`` matters for the compiled engines only, which take floating-point numbers.
     """
     if shape[1] <= 2:
         return "loop"  # recurrent mode: one or two steps are cheaper than any set-up
@@ -294,7 +294,8 @@ class _GatedScan(torch.autograd.Function):
             h = _compiled(engine).gated_scan(pre, h0, kind)
         else:
             parts, gates, _ = KINDS[kind]
-            h = _scan(*gates(*pre.chunk(parts, dim=-1)), h0, engine)
+            exact = pre.to(state_dtype(pre.dtype))  # a decay near 1 must not be rounded to 1
+            h = _scan(*gates(*exact.chunk(parts, dim=-1)), h0, engine).to(pre.dtype)
         ctx.save_for_backward(pre, h, h0)
         ctx.kind, ctx.engine = kind, engine
         return h
@@ -308,11 +309,12 @@ class _GatedScan(torch.autograd.Function):
             return grad_pre, grad_h0, None, None
         parts, gates, _ = KINDS[ctx.kind]
         with torch.enable_grad():
-            leaf = pre.detach().requires_grad_()
+            leaf = pre.detach().to(state_dtype(pre.dtype)).requires_grad_()
             a, b = gates(*leaf.chunk(parts, dim=-1))
+        h, grad_h = h.to(a.dtype), grad_h.to(a.dtype)
         grad_a, grad_b, grad_h0 = _scan_backward(a.detach(), h, h0, grad_h, ctx.engine)
         (grad_pre,) = torch.autograd.grad((a, b), leaf, (grad_a, grad_b))
-        return grad_pre, grad_h0, None, None
+        return grad_pre.to(pre.dtype), grad_h0, None, None
 
 
 def _min_gru_gates(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
