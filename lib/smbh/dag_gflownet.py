@@ -27,6 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
+from lib.records import Run
+from lib.training import fit, make_trainer
+
 # The environment ---------------------------------------------------------------------------------------------------------
 
 
@@ -648,3 +651,72 @@ def optimal_policy(graph: StateGraph, log_scores: np.ndarray | Tensor) -> Tabula
     stop_logit = torch.log(reward) - torch.log((flow - reward).clamp(min=1e-300))
     edge_logits = edge_logits.masked_fill(torch.isinf(edge_logits), 0.0).view(-1, n, n)
     return TabularPolicy(state_codes(graph.dags), edge_logits, stop_logit)
+
+
+# One training inside a run --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LearnedMarginals:
+    """What a trained policy says, beside the exact answer.
+
+    Attributes:
+        edges, paths: frequencies (n, n) over the graphs drawn.
+        parents: (samples, n) bit masks of the graphs drawn.
+        edge_rmse, path_rmse: root mean squared error over off-diagonal entries.
+        sampling_rmse: the edge error that as many exact samples would have, sqrt(mean p (1 - p) / samples).
+    """
+
+    edges: np.ndarray
+    paths: np.ndarray
+    parents: np.ndarray
+    edge_rmse: float
+    path_rmse: float
+    sampling_rmse: float
+
+
+def train_gflownet(
+    run: Run[Any],
+    log_scores: np.ndarray,
+    options: GFlowNetOptions,
+    steps: int,
+    seed: int,
+    name: str,
+    on_evaluation: tuple[int, Callable[[DagGFlowNet], float]] | None = None,
+) -> DagGFlowNet:
+    """Train a DAG-GFlowNet on a score table (n, 2**n); resumes from its last checkpoint where a long training left one.
+
+    Args:
+        run: gives device and folder.
+        options, steps: see :class:`GFlowNetOptions`. seed: of weights and exploration.
+        name: of the training's checkpoints.
+        on_evaluation: (every so many steps, function of the module); its values go to ``module.evaluations``.
+    """
+    torch.manual_seed(seed)
+    module = DagGFlowNet(log_scores, options, steps)
+    module.on_evaluation = on_evaluation
+    every = steps // 20 if steps >= 10_000 else None
+    fit(
+        make_trainer(run, max_steps=steps, name=name, gradient_clip=10.0, checkpoint_every=every),
+        module,
+        GFlowNetData(steps),
+    )
+    return module.to(run.device).eval()
+
+
+def compare_marginals(
+    module: DagGFlowNet, exact_edges: np.ndarray, exact_paths: np.ndarray, samples: int, seed: int
+) -> LearnedMarginals:
+    """Draw ``samples`` graphs from the policy and compare their marginals with the exact ones (n, n)."""
+    adjacency, closure = sample_graphs(module, samples, seed)
+    edges, paths = marginals(adjacency, closure)
+    off = ~np.eye(module.n, dtype=bool)
+    p = exact_edges[off]
+    return LearnedMarginals(
+        edges,
+        paths,
+        DagStates(adjacency, closure).parent_masks().numpy(),
+        float(np.sqrt(np.mean((edges - exact_edges)[off] ** 2))),
+        float(np.sqrt(np.mean((paths - exact_paths)[off] ** 2))),
+        float(np.sqrt(np.mean(p * (1 - p)) / samples)),
+    )
