@@ -317,13 +317,14 @@ class CausalAttention(nn.Module):
         d_hidden = _width(d_model, expansion)
         if d_hidden % heads:
             raise ValueError(f"heads={heads} does not divide the attention width {d_hidden}")
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.d_head, self.dropout = heads, d_hidden // heads, dropout
         self.project_in = nn.Linear(d_model, 3 * d_hidden, bias=bias)  # query | key | value
         self.project_out = nn.Linear(d_hidden, d_model, bias=bias)
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         batch, steps, _ = x.shape
-        q, k, v = self.project_in(x).view(batch, steps, 3 * self.heads, -1).transpose(1, 2).chunk(3, dim=1)
+        heads = self.project_in(x).view(batch, steps, 3 * self.heads, self.d_head).transpose(1, 2)
+        q, k, v = heads.chunk(3, dim=1)
         past = 0  # q, k, v: (B, heads, T, d_head)
         if state is not None:
             past = state[0].shape[2]
@@ -335,7 +336,7 @@ class CausalAttention(nn.Module):
         y = F.scaled_dot_product_attention(
             q, k, v, mask, self.dropout if self.training else 0.0, is_causal=past == 0
         )  # (B, heads, T, d_head)
-        return self.project_out(y.transpose(1, 2).reshape(batch, steps, -1)), (k, v)
+        return self.project_out(y.transpose(1, 2).reshape(batch, steps, self.heads * self.d_head)), (k, v)
 
 
 class Identity(nn.Module):
