@@ -89,7 +89,13 @@ class OfflineWindows(lightning.LightningDataModule):
         return_scale: float = RETURN_SCALE,
     ) -> None:
         super().__init__()
-        self.train_set, self.held_out, self.context, self.batch, self.seed = train, held_out, context, batch, seed
+        self.train_set, self.held_out, self.context, self.batch, self.seed = (
+            train,
+            held_out,
+            context,
+            batch,
+            seed,
+        )
         self.normalisation = Normalisation.of(train, return_scale)
         self._returns_to_go = {id(data): data.returns_to_go for data in (train, held_out)}
 

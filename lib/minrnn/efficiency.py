@@ -78,7 +78,9 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def copy_seconds(elements: int, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 9) -> float:
+def copy_seconds(
+    elements: int, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 9
+) -> float:
     """Median seconds of copying ``elements`` numbers from one buffer to another."""
     source = torch.ones(elements, device=device, dtype=dtype)
     target = torch.empty_like(source)
@@ -90,7 +92,9 @@ def copy_seconds(elements: int, device: torch.device, dtype: torch.dtype = torch
     return float(np.median([timed(copy, device) for _ in range(repeats)]))
 
 
-def copy_limit(model: str, batch: int, length: int, d: int, device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+def copy_limit(
+    model: str, batch: int, length: int, d: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> float:
     """Seconds that moving a gate-fused scan's bytes takes at the copy bandwidth measured at this very size.
 
     A copy reads and writes, 8 bytes an element in float32, so the limit is FUSED_BYTES/8 copies of (batch, length, d); the ratio
@@ -143,7 +147,8 @@ def log_speedups(timings: Sequence[Timing], model: str, baseline: str) -> dict[i
     rounds = sorted({t.round for t in timings})
     try:
         return {
-            n: np.array([math.log(seconds[baseline, n, i] / seconds[model, n, i]) for i in rounds]) for n in lengths
+            n: np.array([math.log(seconds[baseline, n, i] / seconds[model, n, i]) for i in rounds])
+            for n in lengths
         }
     except KeyError as error:
         raise ValueError(f"{error.args[0][0]!r} was not timed at T = {error.args[0][1]}") from error

@@ -49,20 +49,36 @@ def copying_task(settings: Settings) -> CopyingTask:
     """The task at the profile's main size."""
     s = settings
     return CopyingTask(
-        s.copying_length, s.copying_data_tokens, s.copying_batch, s.copying_evaluation_sequences, s.copying_evaluate_every
+        s.copying_length,
+        s.copying_data_tokens,
+        s.copying_batch,
+        s.copying_evaluation_sequences,
+        s.copying_evaluate_every,
     )
 
 
 def _copying_job(
-    run: Run[Settings], mixer: str, layers: int, expansion: float, steps: int, seeds: Sequence[int], **changes: Any
+    run: Run[Settings],
+    mixer: str,
+    layers: int,
+    expansion: float,
+    steps: int,
+    seeds: Sequence[int],
+    **changes: Any,
 ) -> Job:
     s = run.settings
-    architecture = Architecture(
-        mixer, layers, s.copying_width, expansion, options=_copying_options(s, mixer)
-    )
+    architecture = Architecture(mixer, layers, s.copying_width, expansion, options=_copying_options(s, mixer))
     task = changes.get("task", copying_task(s))
     variants = changes.get("variants", ((),))
-    return run, task, architecture, _copying_optimisation(s, steps), tuple(seeds), variants, s.checkpoint_every
+    return (
+        run,
+        task,
+        architecture,
+        _copying_optimisation(s, steps),
+        tuple(seeds),
+        variants,
+        s.checkpoint_every,
+    )
 
 
 def depth_jobs(run: Run[Settings]) -> list[Job]:
@@ -103,7 +119,9 @@ def long_jobs(run: Run[Settings]) -> list[Job]:
     s = run.settings
     jobs = []
     for length in s.copying_long_lengths:
-        task = CopyingTask(length, 16, s.copying_batch, s.copying_evaluation_sequences, s.copying_evaluate_every)
+        task = CopyingTask(
+            length, 16, s.copying_batch, s.copying_evaluation_sequences, s.copying_evaluate_every
+        )
         for mixer in CELLS:
             seeds = run.seeds(min(3, s.copying_seeds))
             jobs.append(
@@ -112,7 +130,9 @@ def long_jobs(run: Run[Settings]) -> list[Job]:
     return jobs
 
 
-def _accuracies(results: Sequence[CopyingResult], mixer: str, layers: int, step: int | None = None) -> np.ndarray:
+def _accuracies(
+    results: Sequence[CopyingResult], mixer: str, layers: int, step: int | None = None
+) -> np.ndarray:
     """Accuracy in percent by seed, at the last evaluation or at the last one up to ``step``."""
     chosen = sorted(
         (r for r in results if r.architecture.mixer == mixer and r.architecture.n_layers == layers),
@@ -194,7 +214,9 @@ def control_table(
     return rows
 
 
-def bias_effect(results: Sequence[CopyingResult], mixer: str, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def bias_effect(
+    results: Sequence[CopyingResult], mixer: str, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Per seed: slope of log2(steps to ``threshold``) against the bias, and Spearman's rank correlation of the two.
 
     A run that never reaches the threshold counts with the steps that it had. Equal steps for every bias give 0 for both.
@@ -204,9 +226,7 @@ def bias_effect(results: Sequence[CopyingResult], mixer: str, threshold: float) 
     for seed in sorted({r.seed for r in results}):
         own = [r for r in results if r.seed == seed]
         bias = np.array([dict(r.architecture.options)[option] for r in own], dtype=float)
-        steps = np.array(
-            [r.history.steps_to(threshold) or r.history.steps[-1] for r in own], dtype=float
-        )
+        steps = np.array([r.history.steps_to(threshold) or r.history.steps[-1] for r in own], dtype=float)
         slopes.append(float(np.polyfit(bias, np.log2(steps), 1)[0]))
         ranks.append(0.0 if np.ptp(steps) == 0 else float(stats.spearmanr(bias, steps).statistic))
     return np.array(slopes), np.array(ranks)
@@ -283,7 +303,9 @@ def measure_text(run: Run[Settings], results: Sequence[TextResult]) -> None:
     if {"minGRU", "Transformer"} <= set(models):
         ratios = []
         for ours, theirs in zip(
-            (r for r in results if r.model == "minGRU"), (r for r in results if r.model == "Transformer"), strict=True
+            (r for r in results if r.model == "minGRU"),
+            (r for r in results if r.model == "Transformer"),
+            strict=True,
         ):
             loss = min(ours.history.loss)
             own = ours.history.steps_to_loss(loss)
@@ -295,9 +317,7 @@ def measure_text(run: Run[Settings], results: Sequence[TextResult]) -> None:
 # --- decision model: C6 -------------------------------------------------------------------------------------------
 
 
-def decision_jobs(
-    run: Run[Settings], scale: ScoreScale, hidden: tuple[int, ...] = ()
-) -> list[tuple[Job, dict[str, Any]]]:
+def decision_jobs(run: Run[Settings], scale: ScoreScale, hidden: tuple[int, ...] = ()) -> list[Job]:
     """One job per data set, model and seed. With ``hidden`` columns only minGRU and the memoryless control, first set only."""
     s = run.settings
     models = tuple(m for m in s.decision_models if not hidden or m in ("min_gru", MEMORYLESS))
@@ -305,10 +325,12 @@ def decision_jobs(
     for data_set in s.decision_sets[:1] if hidden else s.decision_sets:
         for mixer in models:
             options = (("heads", 4),) if mixer == "attention" else ()
+            # twice the width and a layer more give the memoryless MLP about as many weights as minGRU has
+            wider = mixer == MEMORYLESS
             architecture = Architecture(
                 mixer,
-                s.decision_layers,
-                s.decision_width,
+                s.decision_layers + wider,
+                s.decision_width * (2 if wider else 1),
                 mlp="gelu",
                 mlp_multiple=2.0,
                 dropout=s.decision_dropout,
@@ -330,7 +352,7 @@ def decision_jobs(
                     "hidden": hidden,
                     "checkpoint_every": s.checkpoint_every,
                 }
-                jobs.append(((run, data_set, architecture, optimisation), keywords))
+                jobs.append((run, data_set, architecture, optimisation, keywords))
     return jobs
 
 
@@ -372,7 +394,7 @@ def measure_hidden(run: Run[Settings], hidden: Sequence[DecisionResult]) -> None
 FORMAL_MODELS = (("gru", 1), ("tanh_gate", 1), ("min_gru", 1), ("min_gru", 2))
 
 
-def formal_jobs(run: Run[Settings]) -> list[tuple[Job, dict[str, Any]]]:
+def formal_jobs(run: Run[Settings]) -> list[Job]:
     """GRU, the tanh variant and minGRU with one layer, minGRU with two, on every task and seed."""
     s = run.settings
     # the official setting has no clipping; these short runs at a higher rate keep it
@@ -390,7 +412,7 @@ def formal_jobs(run: Run[Settings]) -> list[tuple[Job, dict[str, Any]]]:
                     "seed": seed,
                     "checkpoint_every": s.checkpoint_every,
                 }
-                jobs.append(((run, task, architecture, optimisation), keywords))
+                jobs.append((run, task, architecture, optimisation, keywords))
     return jobs
 
 
@@ -408,14 +430,16 @@ def measure_formal(run: Run[Settings], results: Sequence[FormalResult]) -> None:
     if len(run.settings.formal_tasks) == 7:
         own = [r for r in results if (r.mixer, r.n_layers) == ("min_gru", 2)]
         seeds = sorted({r.seed for r in own})
-        means = [np.mean([list(r.accuracy.values()) for r in own if r.seed == s]) for s in seeds]
+        means = [float(np.mean([list(r.accuracy.values()) for r in own if r.seed == s])) for s in seeds]
         run.measure("formal_language_accuracy_mean", means, unit="%")
 
 
 # --- efficiency: C2, C3 -------------------------------------------------------------------------------------------
 
 
-def measure_speed(run: Run[Settings], timings: Sequence[Timing], limits: dict[tuple[str, int], float]) -> None:
+def measure_speed(
+    run: Run[Settings], timings: Sequence[Timing], limits: dict[tuple[str, int], float]
+) -> None:
     """C2, each metric one value per timing round.
 
     loop_speedup_mingru_512: step-loop GRU time / minGRU time at T = 512. loop_speedup_slope_*: slope of log(speed-up over the
@@ -443,6 +467,8 @@ def measure_memory(run: Run[Settings], saved: dict[tuple[str, int], float], leng
     gru, lstm = saved["GRU, step loop", length], saved["LSTM, step loop", length]
     paper_gru = saved["minGRU, log-space scan", length]
     run.measure("memory_excess_mingru", 100 * (paper_gru / gru - 1), unit="%")
-    run.measure("memory_excess_minlstm", 100 * (saved["minLSTM, log-space scan", length] / lstm - 1), unit="%")
+    run.measure(
+        "memory_excess_minlstm", 100 * (saved["minLSTM, log-space scan", length] / lstm - 1), unit="%"
+    )
     run.measure("memory_excess_s6_over_mingru", 100 * (saved["S6", length] / paper_gru - 1), unit="%")
     run.measure("memory_excess_mingru_linear", 100 * (saved["minGRU", length] / gru - 1), unit="%")

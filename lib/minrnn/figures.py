@@ -35,9 +35,7 @@ MIXER_LABELS = {
 
 def parameter_figure(shares: Sequence[Share]) -> Figure:
     """Bars of counted shares, dots of the paper's percentages, lines of the formula, against α."""
-    frame = pd.DataFrame(
-        [{"α = d_h / d_x": s.alpha, "cell": s.cell, "share": 100 * s.ratio} for s in shares]
-    )
+    frame = pd.DataFrame([{"α = d_h / d_x": s.alpha, "cell": s.cell, "share": 100 * s.ratio} for s in shares])
     fig, ax = plt.subplots()
     sns.barplot(frame, x="α = d_h / d_x", y="share", hue="cell", ax=ax, width=0.7)
     for i, cell in enumerate(("minGRU", "minLSTM")):
@@ -59,15 +57,13 @@ def speed_figure(timings: Sequence[Timing], limits: Mapping[int, float], batch: 
     Args:
         limits: length → seconds of the copy limit of minGRU.
     """
-    frame = pd.DataFrame(
-        [{"model": t.model, "length": t.length, "ms": 1e3 * t.seconds} for t in timings]
-    )
+    frame = pd.DataFrame([{"model": t.model, "length": t.length, "ms": 1e3 * t.seconds} for t in timings])
     fig, (left, right) = plt.subplots(1, 2, figsize=(12, 5))
     models = list(dict.fromkeys(frame["model"]))
     markers = dict(zip(models, "oosXPDv^<>"[: len(models)], strict=False))
     sns.lineplot(
         frame, x="length", y="ms", hue="model", style="model", markers=markers, dashes=False, estimator="median",
-        errorbar=("pi", 100), ax=left, palette=sns.color_palette(PALETTE + ["#000000", "#7f3b08"], len(models)),
+        errorbar=("pi", 100), ax=left, palette=sns.color_palette([*PALETTE, "#000000", "#7f3b08"], len(models)),
     )  # fmt: skip
     lengths = sorted(limits)
     floor = frame["ms"].min() / 200
@@ -86,7 +82,8 @@ def speed_figure(timings: Sequence[Timing], limits: Mapping[int, float], batch: 
             speedups = log_speedups(timings, model, f"{cell}, {baseline}")
             _ratio_line(right, speedups, f"{model} over {baseline} {cell}", PALETTE[colour], style)
     copy = {
-        n: np.log([limits[n] / t.seconds for t in timings if t.model == "minGRU" and t.length == n]) for n in lengths
+        n: np.log([limits[n] / t.seconds for t in timings if t.model == "minGRU" and t.length == n])
+        for n in lengths
     }
     _ratio_line(right, copy, "minGRU over the copy limit", "0.4", ":")
     right.axhline(1, color="black", lw=0.8)
@@ -105,7 +102,11 @@ def _ratio_line(ax: plt.Axes, logs: Mapping[int, np.ndarray], label: str, colour
     ax.plot(lengths, [np.exp(i.mean) for i in intervals], style, marker="o", ms=4, color=colour, label=label)
     if all(i.n > 1 for i in intervals):
         ax.fill_between(
-            lengths, [np.exp(i.low) for i in intervals], [np.exp(i.high) for i in intervals], color=colour, alpha=0.15
+            lengths,
+            [np.exp(i.low) for i in intervals],
+            [np.exp(i.high) for i in intervals],
+            color=colour,
+            alpha=0.15,
         )
 
 
@@ -135,7 +136,9 @@ def depth_figure(results: Sequence[CopyingResult]) -> Figure:
             values = [r.accuracy for r in own if r.architecture.n_layers == depth]
             interval = mean_interval(values)
             left.plot([shift] * len(values), values, "o", ms=4, alpha=0.6, color=PALETTE[colour])
-            error = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+            error = (
+                [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+            )
             left.errorbar(
                 shift, interval.mean, yerr=error, fmt="D", ms=8, capsize=5, color=PALETTE[colour],
                 label=MIXER_LABELS[mixer] if depth == layers[0] else None,
@@ -148,7 +151,12 @@ def depth_figure(results: Sequence[CopyingResult]) -> Figure:
             )  # fmt: skip
     for ax in (left, right):
         ax.axhline(100 * CHANCE, color="0.5", lw=1, ls="-.")
-    left.set(xlabel="layers", ylabel="accuracy on fresh sequences (%)", title="Depth, with 95 % intervals", ylim=(0, 105))
+    left.set(
+        xlabel="layers",
+        ylabel="accuracy on fresh sequences (%)",
+        title="Depth, with 95 % intervals",
+        ylim=(0, 105),
+    )
     left.set_xticks(sorted({r.architecture.n_layers for r in results}))
     left.legend(loc="lower right")
     right.set(xlabel="training steps", title="Learning curves (mean over seeds; chance dash-dotted)")
@@ -174,9 +182,12 @@ def gate_figure(result: CopyingResult) -> Figure:
         if data:
             ax.axvspan(t - 0.5, t + 0.5, color=PALETTE[7], alpha=0.3, lw=0)
         text = "·" if token == BLANK else "?" if token == PREDICT else str(token)
-        ax.text(t, -0.07, text, ha="center", fontsize=9, weight="bold" if data else "normal")
+        ax.text(float(t), -0.07, text, ha="center", fontsize=9, weight="bold" if data else "normal")
     ax.set_ylim(-0.12, 1.02)
-    ax.set(xlabel="position t (· blank, ? answer asked for, numbers: data)", ylabel="mean gate z (1 writes, 0 keeps)")
+    ax.set(
+        xlabel="position t (· blank, ? answer asked for, numbers: data)",
+        ylabel="mean gate z (1 writes, 0 keeps)",
+    )
     ax.set_title("Where each layer of minGRU writes")
     ax.legend()
     return fig
@@ -207,7 +218,13 @@ def bias_figure(results: Mapping[str, Sequence[CopyingResult]], option: Mapping[
 def text_figure(results: Sequence[TextResult], bigram: float) -> Figure:
     """Test loss against steps, and against floating-point operations; bands are the range over seeds."""
     rows = [
-        {"model": r.model, "seed": r.seed, "step": s, "loss": x, "flops": s * r.tokens_per_step * r.flops_per_token}
+        {
+            "model": r.model,
+            "seed": r.seed,
+            "step": s,
+            "loss": x,
+            "flops": s * r.tokens_per_step * r.flops_per_token,
+        }
         for r in results
         for s, x in zip(r.history.steps, r.history.loss, strict=True)
     ]
@@ -240,12 +257,26 @@ def decision_figure(results: Sequence[DecisionResult], behaviour: Mapping[str, f
             values = [r.score for r in results if r.data_set == data_set and r.model == model]
             interval = mean_interval(values)
             ax.plot([i] * len(values), values, "o", ms=4, alpha=0.6, color=PALETTE[i])
-            error = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+            error = (
+                [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
+            )
             ax.errorbar(i, interval.mean, yerr=error, fmt="D", ms=8, capsize=5, color=PALETTE[i])
         ax.axhline(behaviour[data_set], color="0.4", ls="--", lw=1)
-        ax.text(len(models) - 0.5, behaviour[data_set], "data's mean", ha="right", va="bottom", fontsize=9, color="0.3")
+        ax.text(
+            len(models) - 0.5,
+            behaviour[data_set],
+            "data's mean",
+            ha="right",
+            va="bottom",
+            fontsize=9,
+            color="0.3",
+        )
         ax.set_xticks(range(len(models)), [MIXER_LABELS[m].replace(" ", "\n") for m in models])
-        ax.set(ylabel="score (0 random, 100 expert)", title=f"pendulum {data_set}", xlim=(-0.6, len(models) - 0.4))
+        ax.set(
+            ylabel="score (0 random, 100 expert)",
+            title=f"pendulum {data_set}",
+            xlim=(-0.6, len(models) - 0.4),
+        )
     return fig
 
 
@@ -271,10 +302,21 @@ def precision_figure(points: Sequence[PrecisionPoint]) -> Figure:
     for i, engine in enumerate(dict.fromkeys(p.engine for p in points)):
         own = [p for p in points if p.engine == engine]
         name = "heinsen (the paper's log-space scan)" if engine == "heinsen" else f"{engine} (linear space)"
-        ax.plot([p.log_decay for p in own], [p.error for p in own], marker="osD^"[i % 4], color=PALETTE[i], label=name)
+        ax.plot(
+            [p.log_decay for p in own],
+            [p.error for p in own],
+            marker="osD^"[i % 4],
+            color=PALETTE[i],
+            label=name,
+        )
     spacing = np.array(sorted({p.log_decay for p in points}))
     ax.plot(spacing, 1.2e-7 * spacing, color="0.4", ls="--", lw=1, label="1.2·10⁻⁷ · |Σ log a|")
-    ax.set(xscale="log", yscale="log", xlabel="|Σ log a| over the sequence", ylabel="largest relative error, float32")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="|Σ log a| over the sequence",
+        ylabel="largest relative error, float32",
+    )
     ax.set_title("The log-space scan is the inaccurate one")
     ax.legend()
     return fig

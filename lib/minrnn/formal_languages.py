@@ -111,7 +111,9 @@ def formal_task(name: str) -> FormalTask:
         ValueError: for an unknown name, with the nearest one.
     """
     if name not in TASKS:
-        raise ValueError(f"formal-language task {name!r} is not one of {', '.join(TASKS)}{nearest(name, TASKS)}")
+        raise ValueError(
+            f"formal-language task {name!r} is not one of {', '.join(TASKS)}{nearest(name, TASKS)}"
+        )
     return TASKS[name]
 
 
@@ -138,14 +140,18 @@ def formal_batch(task: FormalTask, batch: int, length: int, generator: torch.Gen
     return tokens, targets
 
 
-def formal_data(task: FormalTask, batch: int, longest: int, seed: int, test_length: int, test_sequences: int) -> GeneratedData:
+def formal_data(
+    task: FormalTask, batch: int, longest: int, seed: int, test_length: int, test_sequences: int
+) -> GeneratedData:
     """Training batches with one length each, uniform on 1..``longest``; evaluation strings of ``test_length``."""
 
     def draw(generator: torch.Generator) -> Batch:
         length = int(torch.randint(1, longest + 1, (1,), generator=generator))
         return formal_batch(task, batch, length, generator)
 
-    return GeneratedData(draw, lambda generator: formal_batch(task, test_sequences, test_length, generator), seed)
+    return GeneratedData(
+        draw, lambda generator: formal_batch(task, test_sequences, test_length, generator), seed
+    )
 
 
 @dataclass(frozen=True)

@@ -85,11 +85,17 @@ def standin_text(characters: int, seed: int) -> str:
         seed: of the word list and of the text.
     """
     rng = np.random.default_rng([seed, 65])
-    onsets, vowels, codas = list("bcdfghklmnprstvw") + ["th", "sh"], list("aeiouy"), ["", "n", "r", "s", "t", "ll", "ng"]
+    onsets, vowels, codas = (
+        [*"bcdfghklmnprstvw", "th", "sh"],
+        [*"aeiouy"],
+        ["", "n", "r", "s", "t", "ll", "ng"],
+    )
 
     def word() -> str:
         n = 1 + rng.integers(3)
-        return "".join(onsets[rng.integers(18)] + vowels[rng.integers(6)] + codas[rng.integers(7)] for _ in range(n))
+        return "".join(
+            onsets[rng.integers(18)] + vowels[rng.integers(6)] + codas[rng.integers(7)] for _ in range(n)
+        )
 
     lexicon = [word() for _ in range(1500)]
     weights = 1 / np.arange(1, 1501)
@@ -226,7 +232,9 @@ def flops_per_token(model: LanguageModel, block: int) -> float:
     Element-wise work and scans are left out: they are smaller by a factor of the width.
     """
     matrices = sum(
-        m.weight.numel() for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d)) and m.weight is not None
+        m.weight.numel()
+        for m in model.modules()
+        if isinstance(m, (nn.Linear, nn.Conv1d)) and m.weight is not None
     )
     attention = sum(
         12 * block * m.project_out.in_features for m in model.modules() if isinstance(m, CausalAttention)

@@ -6,16 +6,43 @@ Minari is an optional extra (``pip install "minari[hdf5]"``). Nothing is downloa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
+import torch
 
-from lib.minrnn.pendulum import Trajectories
+from lib.minrnn.decision_model import (
+    DecisionModel,
+    DecisionResult,
+    OfflineWindows,
+    held_out_error,
+    target_return,
+    train_decision_model,
+)
+from lib.minrnn.pendulum import ScoreScale, Trajectories
+from lib.minrnn.profiles import Settings
+from lib.minrnn.token_model import Architecture, Optimisation
 from lib.profiles import OneLineError
+from lib.records import Run
 
 
 class MinariError(OneLineError, RuntimeError):
     """Minari is not installed, or a data set is not there or not of the expected form."""
+
+
+def minari_module() -> Any:
+    """The package ``minari``.
+
+    Raises:
+        MinariError: if it is not installed.
+    """
+    try:
+        import minari
+    except ImportError as error:
+        raise MinariError('minari is not installed: pip install "minari[hdf5]"') from error
+    return minari
 
 
 def load_minari(dataset_id: str) -> Trajectories:
@@ -27,10 +54,7 @@ def load_minari(dataset_id: str) -> Trajectories:
     Raises:
         MinariError: if the package or the data set is missing, in one line that says how to get it.
     """
-    try:
-        import minari
-    except ImportError as error:
-        raise MinariError('minari is not installed: pip install "minari[hdf5]"') from error
+    minari = minari_module()
     try:
         dataset = minari.load_dataset(dataset_id)
     except FileNotFoundError as error:
@@ -70,3 +94,112 @@ def from_minari(dataset: Any) -> Trajectories:
         return Trajectories(observations, actions, rewards, lengths)
     except ValueError as error:
         raise MinariError(f"the Minari data set cannot be used: {error}") from error
+
+
+@torch.no_grad()
+def evaluate_environment(
+    model: DecisionModel,
+    data: OfflineWindows,
+    environment: gymnasium.Env[Any, Any],
+    target_return: float,
+    episodes: int,
+    seed: int,
+) -> np.ndarray:
+    """Run the model in a gymnasium environment, conditioned on ``target_return``, with the context it was trained with.
+
+    Args:
+        model: trained model. data: for the normalisation and K. environment: with vector observations and actions.
+        target_return: reward points. episodes: run one after the other. seed: of the first episode's start.
+
+    Returns:
+        Returns of the episodes (episodes,).
+    """
+    scale, context = data.normalisation, data.context
+    totals = []
+    for episode in range(episodes):
+        observation, _ = environment.reset(seed=seed + episode)
+        past: list[tuple[float, np.ndarray, np.ndarray]] = []
+        to_go, total, done = target_return, 0.0, False
+        while not done:
+            none_yet = np.zeros(data.train_set.actions.shape[2])
+            past = [*past, (to_go / scale.return_scale, scale.observations(observation), none_yet)][-context:]
+            columns = (np.array([[p[0]] for p in past]), *(np.stack([p[i] for p in past]) for i in (1, 2)))
+            read = [torch.from_numpy(x.astype(np.float32))[None].to(model.device) for x in columns]
+            action = model(*read)[0, -1].cpu().numpy()
+            past[-1] = (past[-1][0], past[-1][1], action)
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            total, to_go = total + float(reward), to_go - float(reward)
+            done = terminated or truncated
+        totals.append(total)
+    return np.array(totals)
+
+
+def minari_results(run: Run[Settings], dataset_id: str) -> list[DecisionResult]:
+    """Train every decision model of the profile on one Minari data set, all seeds, and evaluate it in the set's own environment.
+
+    Raises:
+        MinariError: if the data set is missing or gives no reference scores to normalise with.
+    """
+    s = run.settings
+    trajectories = load_minari(dataset_id)
+    dataset = minari_module().load_dataset(dataset_id)
+    low, high = (dataset.storage.metadata.get(name) for name in ("ref_min_score", "ref_max_score"))
+    if low is None or high is None:
+        raise MinariError(
+            f"data set {dataset_id!r} has no reference scores, so no normalised score can be given"
+        )
+    scale = ScoreScale(float(low), float(high))
+    held_out = max(1, len(trajectories.lengths) // 10)
+    train, rest = trajectories.split(len(trajectories.lengths) - held_out)
+    environment = dataset.recover_environment(eval_env=True)
+    results = []
+    for mixer in s.decision_models:
+        options = (("heads", 4),) if mixer == "attention" else ()
+        architecture = Architecture(
+            mixer,
+            s.decision_layers,
+            s.decision_width,
+            mlp="gelu",
+            mlp_multiple=2.0,
+            dropout=s.decision_dropout,
+            options=options,
+        )
+        optimisation = Optimisation(s.decision_steps, s.decision_learning_rate, weight_decay=1e-4, clip=0.25)
+        for seed in run.seeds(s.decision_seeds):
+            data = OfflineWindows(
+                train, rest, s.decision_context, s.decision_batch, seed, return_scale=1000.0
+            )
+            name = f"minari-{dataset_id}-{mixer}-seed{seed}".replace("/", "-")
+            model = train_decision_model(
+                run,
+                data,
+                architecture,
+                optimisation,
+                seed=seed,
+                name=name,
+                checkpoint_every=s.checkpoint_every,
+            )
+            goal = target_return(train)
+            returns = evaluate_environment(
+                model, data, environment, goal, s.decision_evaluation_episodes, 10_000 + seed
+            )
+            score = float(scale.score(returns).mean())
+            size = sum(p.numel() for p in model.parameters())
+            results.append(DecisionResult(mixer, dataset_id, seed, score, held_out_error(model, data), size))
+    return results
+
+
+def measure_minari(run: Run[Settings], results: Sequence[DecisionResult]) -> None:
+    """Normalised scores by set for minGRU and minLSTM, named as the rows of Table 3, and the average over nine sets."""
+    averages = []
+    for dataset_id in dict.fromkeys(r.data_set for r in results):
+        environment, kind = dataset_id.split("/")[-2:]
+        key = f"{environment}_{kind.rsplit('-v', 1)[0].replace('-', '_')}"
+        for mixer, cell in (("min_gru", "mingru"), ("min_lstm", "minlstm")):
+            scores = [r.score for r in results if r.data_set == dataset_id and r.model == mixer]
+            if scores:
+                run.measure(f"d4rl_{cell}_{key}", scores, unit="score")
+                if mixer == "min_gru":
+                    averages.append(scores)
+    if len(averages) == 9:
+        run.measure("d4rl_mingru_average", np.mean(averages, axis=0), unit="score")

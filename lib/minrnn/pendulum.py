@@ -195,7 +195,12 @@ def collect(name: str, episodes: int, seed: int) -> Trajectories:
         medium = rollout(behaviour(0.45, 0.3, rng), episodes // 2, rng)
         expert = rollout(behaviour(1.0, 0.1, rng), episodes - episodes // 2, rng)
         return _interleave(_concatenate(medium, expert), rng)
-    skills = {"expert": 1.0, "random": 0.0, "medium": 0.45, "medium-replay": np.linspace(0, 0.6, episodes)}
+    skills: dict[str, float | Array] = {
+        "expert": 1.0,
+        "random": 0.0,
+        "medium": 0.45,
+        "medium-replay": np.linspace(0, 0.6, episodes),
+    }
     noises = {"expert": 0.1, "random": 1.2, "medium": 0.3, "medium-replay": 0.4}
     if name not in skills:
         raise ValueError(f"pendulum data set {name!r} is not one of {', '.join([*skills, 'medium-expert'])}")

@@ -43,7 +43,7 @@ def exact_states(k: Tensor, v: Tensor) -> np.ndarray:
     one_minus_z = 1 / (1 + np.exp(wide_k))
     candidate = np.where(wide_v >= 0, wide_v + np.longdouble(0.5), 1 / (1 + np.exp(-wide_v)))
     h = np.empty_like(wide_k)
-    state = np.zeros_like(wide_k[:, 0])
+    state: np.ndarray = np.zeros_like(wide_k[:, 0])
     for t in range(k.shape[1]):
         state = one_minus_z[:, t] * state + z[:, t] * candidate[:, t]
         h[:, t] = state
@@ -65,16 +65,20 @@ def relative_error(found: Tensor, exact: np.ndarray) -> float:
 
 
 def precision_table(
-    lengths: Sequence[int], width: int, engines: Sequence[str], seed: int
+    lengths: Sequence[int],
+    width: int,
+    engines: Sequence[str],
+    seed: int,
+    device: torch.device | None = None,
 ) -> list[PrecisionPoint]:
-    """Errors of all engines at all lengths on the same random gates."""
+    """Errors of all engines at all lengths on the same random gates; the engines run on ``device`` (the CPU if None)."""
     points = []
     for length in lengths:
         k, v = random_gates(length, width, seed)
         exact = exact_states(k, v)
         log_decay = float(torch.nn.functional.softplus(k.double()).sum(1).max())
         for engine in engines:
-            error = relative_error(float32_states(k, v, engine), exact)
+            error = relative_error(float32_states(k.to(device), v.to(device), engine).cpu(), exact)
             points.append(PrecisionPoint(engine, length, log_decay, error))
     return points
 

@@ -41,10 +41,14 @@ def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generat
         ValueError: unless 1 ≤ M ≤ T and batch ≥ 1.
     """
     if batch < 1 or not 1 <= n_data <= length:
-        raise ValueError(f"selective copying needs batch ≥ 1 and 1 ≤ M ≤ T, got batch={batch}, M={n_data}, T={length}")
+        raise ValueError(
+            f"selective copying needs batch ≥ 1 and 1 ≤ M ≤ T, got batch={batch}, M={n_data}, T={length}"
+        )
     data = torch.randint(1, N_DATA_SYMBOLS + 1, (batch, n_data), generator=generator)
     # the M smallest of T uniform numbers lie at a uniformly drawn set of M positions
-    positions = torch.rand(batch, length, generator=generator).topk(n_data, largest=False).indices.sort().values
+    positions = (
+        torch.rand(batch, length, generator=generator).topk(n_data, largest=False).indices.sort().values
+    )
     tokens = torch.full((batch, length + n_data), BLANK)
     tokens.scatter_(1, positions, data)
     tokens[:, length:] = PREDICT

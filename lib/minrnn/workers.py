@@ -47,11 +47,12 @@ class Workers:
 
         Args:
             function: importable by name, so that another process finds it.
-            jobs: arguments, picklable.
+            jobs: for each job its arguments; a dictionary in the last place holds keyword arguments. Picklable.
         """
+        calls = [(job[:-1], job[-1]) if job and isinstance(job[-1], dict) else (job, {}) for job in jobs]
         if self._pool is None:
-            return Pending([_done(function(*job)) for job in jobs])
-        return Pending([self._pool.submit(function, *job) for job in jobs])
+            return Pending([_done(function(*positional, **named)) for positional, named in calls])
+        return Pending([self._pool.submit(function, *positional, **named) for positional, named in calls])
 
     def close(self) -> None:
         """End the processes."""
