@@ -327,6 +327,33 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
         for X in range((1 << n) - 1):
             m, row = n - lattice.size[X], lattice.row[X]
             for l in range(1 if X else 0, 1 << lattice.size[X]):
+                if lanes == 1:  # the same as below, with factors and sums in registers
+                    base, half = lattice.beta[X] + l * m, 1 << (m - 1)
+                    factor = beta[base + m - 1]
+                    for t in range(half):
+                        stage[half + t] = add(H[row + t], multiply(factor, H[row + half + t]))
+                    for k in range(m - 2, 0, -1):
+                        half = 1 << k
+                        factor = beta[base + k]
+                        for t in range(half):
+                            stage[half + t] = add(stage[2 * half + t], multiply(factor, stage[3 * half + t]))
+                    carry[0] = F[lattice.state[lattice.block[X] + l]]
+                    for k in range(m - 1):
+                        half = 1 << k
+                        factor, total = beta[base + k], zero
+                        for t in range(half):
+                            total = add(total, multiply(carry[t], stage[3 * half + t]))
+                            carry[half + t] = multiply(carry[t], factor)
+                        d_beta[base + k] = total
+                    half = 1 << (m - 1)
+                    factor, total = beta[base + m - 1], zero
+                    for t in range(half):
+                        total = add(total, multiply(carry[t], H[row + half + t]))
+                        F[row + half + t] = add(F[row + half + t], multiply(carry[t], factor))
+                    d_beta[base + m - 1] = total
+                    for t in range(1, half):
+                        F[row + t] = add(F[row + t], carry[t])
+                    continue
                 base = lattice.beta[X] + l * m
                 half = 1 << (m - 1)
                 for t in range(half):  # the folding of `completions` again, keeping every stage
@@ -350,13 +377,6 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                     carry[0 * lanes + lane] = F[at * lanes + lane]
                 for k in range(m - 1):  # and its transpose
                     half = 1 << k
-                    if lanes == 1:  # the same sum, in a register
-                        total = zero
-                        for t in range(half):
-                            total = add(total, multiply(carry[t], stage[3 * half + t]))
-                            carry[half + t] = multiply(carry[t], beta[base + k])
-                        d_beta[base + k] = add(d_beta[base + k], total)
-                        continue
                     for t in range(half):
                         for lane in range(lanes):
                             d_beta[(base + k) * lanes + lane] = add(
@@ -367,23 +387,16 @@ def kernels(semiring: Semiring, lanes: int) -> Kernels:
                                 carry[t * lanes + lane], beta[(base + k) * lanes + lane]
                             )
                 k, half = m - 1, 1 << (m - 1)
-                if lanes == 1:
-                    total = zero
-                    for t in range(half):
-                        total = add(total, multiply(carry[t], H[row + half + t]))
-                        F[row + half + t] = add(F[row + half + t], multiply(carry[t], beta[base + k]))
-                    d_beta[base + k] = add(d_beta[base + k], total)
-                else:
-                    for t in range(half):
-                        for lane in range(lanes):
-                            d_beta[(base + k) * lanes + lane] = add(
-                                d_beta[(base + k) * lanes + lane],
-                                multiply(carry[t * lanes + lane], H[(row + half + t) * lanes + lane]),
-                            )
-                            F[(row + half + t) * lanes + lane] = add(
-                                F[(row + half + t) * lanes + lane],
-                                multiply(carry[t * lanes + lane], beta[(base + k) * lanes + lane]),
-                            )
+                for t in range(half):
+                    for lane in range(lanes):
+                        d_beta[(base + k) * lanes + lane] = add(
+                            d_beta[(base + k) * lanes + lane],
+                            multiply(carry[t * lanes + lane], H[(row + half + t) * lanes + lane]),
+                        )
+                        F[(row + half + t) * lanes + lane] = add(
+                            F[(row + half + t) * lanes + lane],
+                            multiply(carry[t * lanes + lane], beta[(base + k) * lanes + lane]),
+                        )
                 for t in range(1, half):
                     for lane in range(lanes):
                         F[(row + t) * lanes + lane] = add(
