@@ -233,13 +233,13 @@ def test_batches_of_any_shape_equal_single_tables_also_next_to_tables_that_need_
             )
 
 
-def test_one_lane_equals_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_lane_equals_several(monkeypatch: pytest.MonkeyPatch) -> None:
     table = random_table(np.random.default_rng(8), 6, 3.0)
-    eight = dag_posterior(table)
+    several = dag_posterior(table)
     monkeypatch.setattr(module, "LAST_N_WITH_LANES", 0)
     one = dag_posterior(table)
     for name in ("parent_sets", "edges", "paths", "descendants"):
-        np.testing.assert_allclose(getattr(one, name), getattr(eight, name), atol=1e-13)
+        np.testing.assert_allclose(getattr(one, name), getattr(several, name), atol=1e-13)
 
 
 def test_scores_are_left_alone_and_paths_are_optional() -> None:
