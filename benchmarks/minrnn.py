@@ -1,0 +1,548 @@
+"""Speed of the linear scan, of minGRU and minLSTM, side by side with peers on the same inputs.
+
+    python benchmarks/minrnn.py --out benchmarks/results/minrnn.json [--quick]
+
+Each row is the peer's time divided by ours, above 1 this collection is faster; rows against a memory copy are the
+share of the copy's bandwidth that is reached. Peer and ours run in turn; the ratio is the median over the turns, its
+interval the distribution-free 95 % interval of a median (order statistics; the range where there are too few turns).
+What computes the same is compared before it is timed. One CPU thread; the GPU part runs where there is a CUDA GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lib.minrnn.mixers import GRU, LSTM, S6, MinGRU, MinLSTM, StepGRU
+from lib.minrnn.scan import gated_scan, linear_scan, min_gru_scan
+
+Work = Callable[[], Any]
+
+
+def median_interval(values: list[float]) -> tuple[float, float, float]:
+    """The median of independent ``values`` and its distribution-free 95 % interval."""
+    ordered = sorted(values)
+    rank = int(stats.binom.ppf(0.025, len(ordered), 0.5)) - 1
+    rank = max(rank, 0)
+    return float(np.median(ordered)), ordered[rank], ordered[-1 - rank]
+
+
+def seconds(work: Work, at_least: float = 0.03) -> float:
+    """Wall time of one call, averaged over as many calls as fill ``at_least`` seconds; waits for the GPU."""
+    synchronise()
+    calls, start = 0, time.perf_counter()
+    while True:
+        work()
+        calls += 1
+        synchronise()
+        elapsed = time.perf_counter() - start
+        if elapsed >= at_least:
+            return elapsed / calls
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def check(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Stop if results that must be equal are not: max |ours − theirs| / max |theirs|."""
+    difference = float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
+    if not difference <= tolerance:
+        raise SystemExit(
+            f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
+        )
+
+
+def forward_backward(layer: nn.Module, x: Tensor) -> Work:
+    """One training step's work of a layer on x (B, T, d), the loss over all steps."""
+
+    def work() -> None:
+        y = layer(x)
+        y = y[0] if isinstance(y, tuple) else y
+        y.square().sum().backward()
+
+    return work
+
+
+def peer(package: str, module: str, distribution: str) -> tuple[ModuleType, str] | None:
+    """A peer's module and version, or None with a line to standard error."""
+    try:
+        return importlib.import_module(f"{package}.{module}"), metadata.version(distribution)
+    except ImportError as error:
+        print(f"{distribution} is not there ({error}): its rows are left out", file=sys.stderr)
+        return None
+
+
+class Report:
+    """Rows of ratios, our own absolute times, and remarks computed from them."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.rows: list[dict[str, Any]] = []
+        self.times: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+
+    def compare(
+        self,
+        what: str,
+        name: str,
+        version: str,
+        shape: str,
+        ours: Work,
+        theirs: Work,
+        bar: float | None,
+        dtype: str = "float32",
+        device: str = "CPU, 1 thread",
+        turns: int | None = None,
+    ) -> None:
+        """Time both in turn and add the row."""
+        ours(), theirs()  # compilation and first allocations
+        pairs = []
+        for turn in range(turns or self.turns):
+            if turn % 2:
+                other, mine = seconds(theirs), seconds(ours)
+            else:
+                mine, other = seconds(ours), seconds(theirs)
+            pairs.append((mine, other))
+        self.add(what, name, version, shape, [other / mine for mine, other in pairs], bar, dtype, device)
+        milliseconds = 1e3 * float(np.median([mine for mine, _ in pairs]))
+        self.times.append(
+            {"what": what, "peer": name, "shape": shape, "dtype": dtype, "milliseconds": milliseconds}
+        )
+
+    def add(
+        self,
+        what: str,
+        name: str,
+        version: str,
+        shape: str,
+        ratios: list[float],
+        bar: float | None,
+        dtype: str,
+        device: str,
+    ) -> None:
+        ratio, low, high = median_interval(ratios)
+        self.rows.append(
+            {
+                "peer": name,
+                "version": version,
+                "what": what,
+                "shape": shape,
+                "dtype": dtype,
+                "device": device,
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+                "bar": bar,
+                "meets_bar": None if bar is None else ratio >= bar,
+            }
+        )
+        print(f"{what}, {shape}, {dtype}: {name} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
+
+
+# --- CPU ----------------------------------------------------------------------------------------------------------
+
+
+def scan_operands(batch: int, steps: int, channels: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Positive decays and inputs (B, T, D) of a minGRU at random pre-activations."""
+    k, v = torch.randn(2, batch, steps, channels, device=device).unbind(0)
+    return torch.sigmoid(-k), torch.sigmoid(k) * (v.abs() + 0.5)
+
+
+def compare_scans(report: Report, shapes: list[tuple[int, int, int]]) -> None:
+    """The bare recurrence, forward: against the peer's log-space scan, torch's generic scan, and a copy."""
+    found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def compose(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return left[0] * right[0], right[0] * left[1] + right[1]
+
+    for shape in shapes:
+        a, b = scan_operands(*shape)
+        log_a, log_b = a.log(), b.log()
+        name = str(shape)
+        turns = min(report.turns, 7) if shape[1] > 1024 else None
+
+        def ours(a: Tensor = a, b: Tensor = b) -> Tensor:
+            return linear_scan(a, b)
+
+        def generic(a: Tensor = a, b: Tensor = b) -> Tensor:
+            return associative_scan(compose, (a, b), dim=1, combine_mode="generic")[1]
+
+        if found:
+            scan = found[0].heinsen_associative_scan_log
+            check(
+                "minGRU-pytorch scan", scan(log_a, log_b), ours(), 1e-2
+            )  # its own float32 error at T = 4096
+            report.compare(
+                "scan, forward",
+                "minGRU-pytorch, log-space scan",
+                found[1],
+                name,
+                ours,
+                lambda scan=scan, log_a=log_a, log_b=log_b: scan(log_a, log_b),
+                50.0,
+                turns=turns,
+            )
+        check("torch associative_scan", generic(), ours(), 1e-5)
+        report.compare(
+            "scan, forward",
+            "torch associative_scan, generic, eager",
+            torch.__version__,
+            name,
+            ours,
+            generic,
+            30.0,
+            turns=turns,
+        )
+        source = torch.rand(3 * a.numel() // 2)  # a copy of 1.5 N moves the scan's 12 N bytes
+        report.compare(
+            "scan, forward", "memory copy of the same bytes", torch.__version__, name, ours, source.clone, 0.5
+        )
+
+
+def compare_layers(report: Report, batch: int, steps: int, width: int) -> None:
+    """Whole layers, forward and backward, in the same shape d → d → d."""
+    x = torch.randn(batch, steps, width, requires_grad=True)
+    shape = f"B = {batch}, T = {steps}, d = {width}"
+    ours: dict[str, nn.Module] = {"minGRU": MinGRU(width), "minLSTM": MinLSTM(width)}
+    for name, mixer in ours.items():
+        found = peer("minGRU_pytorch", name, "minGRU-pytorch")
+        if found:
+            theirs = getattr(found[0], name)(width, proj_out=True)
+            mine = type(mixer)(width, bias=False, learned_h0=False)  # type: ignore[call-arg]
+            fused = theirs.to_hidden_and_gate if name == "minGRU" else theirs.to_hidden_and_f_i_gate
+            with torch.no_grad():  # the peer puts the candidate first
+                mine.project_in.weight.copy_(fused.weight.roll(-width, dims=0))
+                mine.project_out.weight.copy_(theirs.to_out.weight)
+            check(f"minGRU-pytorch {name}", mine(x)[0], theirs(x), 1e-3)
+            report.compare(
+                f"{name} layer, forward and backward",
+                f"minGRU-pytorch {name}",
+                found[1],
+                shape,
+                forward_backward(mine, x),
+                forward_backward(theirs, x),
+                3.0,
+            )
+    baselines: list[tuple[str, str, nn.Module, float]] = [
+        ("minGRU", "torch.nn.GRU", GRU(width), 3.0),
+        ("minLSTM", "torch.nn.LSTM", LSTM(width), 3.0),
+        ("minGRU", "GRU cell in a Python loop (the paper's baseline)", StepGRU(width), 10.0),
+    ]
+    for name, label, baseline, bar in baselines:
+        report.compare(
+            f"{name} layer, forward and backward",
+            label,
+            torch.__version__,
+            shape,
+            forward_backward(ours[name], x),
+            forward_backward(baseline, x),
+            bar,
+        )
+    weights = {label: sum(p.numel() for p in m.parameters()) for _, label, m, _ in baselines}
+    for name, kind in (("minGRU", "min_gru"), ("minLSTM", "min_lstm_normalised")):
+        say_where_time_goes(report, name, kind, ours[name], x, shape)
+    own = sum(p.numel() for p in ours["minLSTM"].parameters())
+    report.remarks.append(
+        f"The LSTM layer holds {weights['torch.nn.LSTM'] / own:.2f} times the weights of the minLSTM layer ({shape}); "
+        "where matrix products take most of the time on both sides, the ratio of times can hardly exceed that."
+    )
+
+
+def say_where_time_goes(
+    report: Report, name: str, kind: str, mixer: nn.Module, x: Tensor, shape: str
+) -> None:
+    """Share of a layer's time in its two linear maps and in the gate-fused scan."""
+    pre = mixer.project_in(x).detach().requires_grad_()  # type: ignore[operator]
+    h = gated_scan(pre, None, kind).detach().requires_grad_()
+    weight = torch.ones_like(h)
+
+    def projections() -> None:
+        mixer.project_in(x).backward(pre)  # type: ignore[operator]
+        mixer.project_out(h).square().sum().backward()  # type: ignore[operator]
+
+    def scan() -> None:
+        gated_scan(pre, None, kind).backward(weight)
+
+    parts = {"layer": forward_backward(mixer, x), "linear maps": projections, "gate-fused scan": scan}
+    spent = {
+        part: float(np.median([seconds(work) for _ in range(report.turns)])) for part, work in parts.items()
+    }
+    shares = ", ".join(
+        f"{part} {spent[part] / spent['layer']:.0%}" for part in ("linear maps", "gate-fused scan")
+    )
+    report.remarks.append(
+        f"Where the time of the {name} layer goes ({shape}, forward and backward): {shares}."
+    )
+
+
+def compare_s6(report: Report, batch: int, steps: int, width: int) -> None:
+    """The S6 baseline against mambapy's block with the same weights, forward and backward."""
+    found = peer("mambapy", "mamba", "mambapy")
+    if not found:
+        return
+    block = found[0].MambaBlock(found[0].MambaConfig(d_model=width, n_layers=1))
+    mine = S6(width)
+    ours, theirs = dict(mine.named_parameters()), dict(block.named_parameters())
+    names = {
+        **{"in_proj": "project_in", "conv1d": "conv", "x_proj": "project_u", "dt_proj": "project_delta"},
+        **{"A_log": "log_minus_a", "D": "skip", "out_proj": "project_out"},
+    }
+    with torch.no_grad():
+        for key, value in theirs.items():
+            head, *tail = key.split(".")
+            ours[".".join([names[head], *tail])].copy_(value)
+    x = torch.randn(batch, steps, width, requires_grad=True)
+    check("mambapy", mine(x)[0], block(x), 1e-4)
+    report.compare(
+        "S6 layer, forward and backward",
+        "mambapy MambaBlock",
+        found[1],
+        f"B = {batch}, T = {steps}, d = {width}, N = 16",
+        forward_backward(mine, x),
+        forward_backward(block, x),
+        1.5,
+    )
+
+
+def compare_precision(report: Report, steps: int) -> None:
+    """Largest relative float32 error against float64: the peer's scan over ours, one value per seed."""
+    found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+    if not found:
+        return
+    ratios = []
+    for seed in range(max(6, report.turns)):
+        torch.manual_seed(seed)
+        k, v = 3 + torch.randn(1, steps, 64), 2 * torch.randn(1, steps, 64)
+        exact = min_gru_scan(k.double(), v.double(), engine="loop")
+        softplus = nn.functional.softplus
+        theirs = found[0].heinsen_associative_scan_log(-softplus(k), -softplus(-k) + found[0].log_g(v))
+        errors = [float(((h.double() - exact) / exact).abs().max()) for h in (theirs, min_gru_scan(k, v))]
+        ratios.append(errors[0] / errors[1])
+    what = "float32 error of the scan (ratio of errors)"
+    shape = f"B = 1, T = {steps}, D = 64"
+    report.add(
+        what, "minGRU-pytorch, log-space scan", found[1], shape, ratios, 1000.0, "float32", "CPU, 1 thread"
+    )
+
+
+# --- GPU ----------------------------------------------------------------------------------------------------------
+
+
+def compare_on_gpu(report: Report, lengths: list[int]) -> None:
+    """The Triton kernels against the measured copy bandwidth, cuDNN, the step loop, and other scans."""
+    device = torch.cuda.get_device_name()
+    for dtype in (torch.float32, torch.bfloat16):
+        kind = str(dtype).removeprefix("torch.")
+        for steps in lengths:
+            pre = torch.randn(64, steps, 768, device="cuda", dtype=dtype, requires_grad=True)
+            grad = torch.randn(64, steps, 384, device="cuda", dtype=dtype)
+            check(
+                "gate-fused Triton scan",
+                gated_scan(pre, None, "min_gru", "triton").float(),
+                gated_scan(pre, None, "min_gru", "chunked").float(),
+                1e-5 if dtype == torch.float32 else 2e-2,
+            )
+            # forward reads k, v, writes h; backward reads k, v, h and the gradient, writes two: nine times N
+            source = torch.empty(9 * grad.numel() // 2, device="cuda", dtype=dtype)
+            target = torch.empty_like(source)
+
+            def fused(pre: Tensor = pre, grad: Tensor = grad) -> None:
+                torch.autograd.grad(gated_scan(pre, None, "min_gru", "triton"), pre, grad)
+
+            report.compare(
+                "gate-fused minGRU scan, forward and backward",
+                "memory copy of the same bytes",
+                torch.__version__,
+                str(tuple(grad.shape)),
+                fused,
+                lambda target=target, source=source: target.copy_(source),
+                0.6,
+                kind,
+                device,
+            )
+            del source, target, pre, grad
+            x = torch.randn(64, steps, 384, device="cuda", dtype=dtype, requires_grad=True)
+            layer = MinGRU(384).to("cuda", dtype)
+            shape = f"B = 64, T = {steps}, d = 384"
+            report.compare(
+                "minGRU layer, forward and backward",
+                "torch.nn.GRU (cuDNN)",
+                torch.__version__,
+                shape,
+                forward_backward(layer, x),
+                forward_backward(GRU(384).to("cuda", dtype), x),
+                10.0 if steps >= 4096 else 1.0,
+                kind,
+                device,
+            )
+            if steps == 512 and dtype == torch.float32:
+                report.compare(
+                    "minGRU layer, forward and backward",
+                    "GRU cell in a Python loop (the paper's baseline)",
+                    torch.__version__,
+                    shape,
+                    forward_backward(layer, x),
+                    forward_backward(StepGRU(384).to("cuda"), x),
+                    175.0,
+                    kind,
+                    device,
+                    turns=3,
+                )
+            found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+            if found and dtype == torch.float32:
+                theirs = found[0].minGRU(384, proj_out=True).to("cuda")
+                report.compare(
+                    "minGRU layer, forward and backward",
+                    "minGRU-pytorch minGRU",
+                    found[1],
+                    shape,
+                    forward_backward(layer, x),
+                    forward_backward(theirs, x),
+                    5.0,
+                    kind,
+                    device,
+                )
+    compare_gpu_scans(report, device)
+
+
+def compare_gpu_scans(report: Report, device: str) -> None:
+    """The plain scan, forward, against accelerated-scan in its own layout and flash-linear-attention's HGRN."""
+    a, b = scan_operands(8, 4096, 1536, "cuda")
+    shape = str(tuple(a.shape))
+
+    def ours() -> Tensor:
+        return linear_scan(a, b, engine="triton")
+
+    found = peer("accelerated_scan", "warp", "accelerated-scan")
+    if found:
+        gates, tokens = (
+            a.transpose(1, 2).contiguous(),
+            b.transpose(1, 2).contiguous(),
+        )  # (B, C, T), its layout
+        check("accelerated-scan", found[0].scan(gates, tokens).transpose(1, 2), ours(), 1e-4)
+        own_layout = f"{shape}, the peer in (B, C, T)"
+        report.compare(
+            "scan, forward",
+            "accelerated-scan warp",
+            found[1],
+            own_layout,
+            ours,
+            lambda: found[0].scan(gates, tokens),
+            0.95,
+            device=device,
+        )
+
+        def with_transpositions() -> Tensor:
+            moved = (a.transpose(1, 2).contiguous(), b.transpose(1, 2).contiguous())
+            return found[0].scan(*moved).transpose(1, 2).contiguous()
+
+        report.compare(
+            "scan, forward",
+            "accelerated-scan warp, inputs in (B, T, D)",
+            found[1],
+            shape,
+            ours,
+            with_transpositions,
+            1.5,
+            device=device,
+        )
+    found_fla = peer("fla.ops", "hgrn", "flash-linear-attention")
+    if found_fla:
+        log_a = a.log()
+        scan = found_fla[0].fused_recurrent_hgrn
+        check("flash-linear-attention", scan(b, log_a)[0], ours(), 1e-4)
+        report.compare(
+            "scan, forward",
+            "flash-linear-attention fused_recurrent_hgrn",
+            found_fla[1],
+            shape,
+            ours,
+            lambda: scan(b, log_a),
+            1.0,
+            device=device,
+        )
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, cores, threads, GPU and versions; no host name."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    versions = {name: metadata.version(name) for name in ("torch", "numba")}
+    described = {"CPU": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        described["GPU"] = torch.cuda.get_device_name()
+    return {**described, "Python": platform.python_version(), **versions}
+
+
+def main() -> int:
+    """Measure, print, and write the results."""
+    parser = argparse.ArgumentParser(
+        description="Speed of the linear scan, minGRU and minLSTM against peers."
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    report = Report(turns=3 if options.quick else 9)
+    if options.quick:
+        compare_scans(report, [(4, 256, 64)])
+        compare_layers(report, 4, 128, 32)
+        compare_s6(report, 2, 64, 16)
+        compare_precision(report, 256)
+    else:
+        compare_scans(report, [(4, 1024, 64), (16, 512, 128), (16, 4096, 128)])
+        compare_layers(report, 16, 512, 64)
+        compare_layers(report, 16, 512, 128)
+        compare_s6(report, 4, 512, 64)
+        compare_precision(report, 4096)
+    if torch.cuda.is_available():
+        compare_on_gpu(report, [128] if options.quick else [128, 512, 4096])
+    else:
+        report.remarks.append("No GPU was there: nothing is said about the Triton engine's speed.")
+    report.remarks.append(
+        "GRU and LSTM compute other functions than minGRU and minLSTM; those rows compare the time of one layer of "
+        "equal width, with the same output projection on both sides."
+    )
+    content = {
+        "machine": machine(),
+        "rows": report.rows,
+        "times": report.times,
+        "note": " ".join(report.remarks),
+    }
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = options.out.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
