@@ -48,15 +48,16 @@ def link_explicit_targets(app: Sphinx, doctree: Any) -> None:
             slugs[name] = (0, doctree.nameids[name], name)
 
 
-# Literals, roles and matched emphasis stay as they are; every other bar and star is a character of a formula.
+# Literals, roles and matched emphasis stay as they are; every other bar, star or final underscore is a character
+# of a formula or a name.
 MARKUP = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?<![\w*])\*{1,2}(?=[^\s*])[^*]*[^\s*]\*{1,2}(?![\w*]))")
 
 
 def escape_formulas(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Keep ``|x|`` and ``a * b`` in docstrings: reStructuredText would read substitutions and emphasis."""
+    """Keep ``|x|`` and ``a * b`` in docstrings: reStructuredText would read substitutions, emphasis and links."""
     for number, line in enumerate(lines):
         parts = MARKUP.split(line)
-        parts[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in parts[::2]]
+        parts[::2] = [re.sub(r"([|*]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
         lines[number] = "".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 Two kinds. *Generated* pages (``book/generated/``, not in git) are written before each build and included by the committed pages:
 claims tables, the scorecard, the landing page's cards, the benchmark tables, the list of modules. *Committed* files that follow from
-the ledgers (``_toc.yml`` and the stub pages of papers without a chapter, ``book/papers/``) are written by
+the ledgers (``_toc.yml``, the stub pages of papers without a chapter in ``book/papers/``, the pages of the reference in ``book/api/``) are written by
 ``python -m lib.publishing.pages sync`` and checked before each build.
 """
 
@@ -142,9 +142,10 @@ def toc(slugs: Iterable[str], root: Path = ROOT) -> str:
         lines.extend([f"- caption: {caption}", "  chapters:"])
         for document in documents:
             lines.append(f"  - file: {document}")
-            runs = run_documents(document.rsplit("/", 1)[1], root)
-            lines.extend(["    sections:"] if runs else [])
-            lines.extend(f"    - file: {run}" for run in runs)
+            name = document.rsplit("/", 1)[1]
+            below = [f"book/api/{g}" for g in modules(root)] if name == "api" else run_documents(name, root)
+            lines.extend(["    sections:"] if below else [])
+            lines.extend(f"    - file: {page}" for page in below)
 
     part("Start here", ["book/reading", "book/scorecard"])
     part("Ten papers", [chapter_document(slug, root) for slug in slugs])
@@ -159,11 +160,12 @@ def stub(ledger: Ledger) -> str:
 
 
 def committed_files(all_ledgers: Mapping[str, Ledger], root: Path = ROOT) -> dict[Path, str | None]:
-    """Path → content of every committed file that follows from the ledgers; None for a stub that must go."""
+    """Path → content of every committed file that follows from ledgers and code; None for a page that must go."""
     slugs = [slug for slug in CHAPTERS if slug in all_ledgers]
     files: dict[Path, str | None] = {root / "_toc.yml": toc(slugs, root)}
-    for path in sorted((root / "book" / "papers").glob("*.md")):
-        files[path] = None
+    for folder in ("papers", "api"):
+        files |= dict.fromkeys(sorted((root / "book" / folder).glob("*.md")))
+    files |= {root / "book" / "api" / f"{group}.md": api_stub(group) for group in modules(root)}
     for slug in slugs:
         if not has_notebook(slug, root):
             files[root / "book" / "papers" / f"{slug}.md"] = stub(all_ledgers[slug])
@@ -497,17 +499,21 @@ def modules(root: Path = ROOT) -> dict[str, list[str]]:
     return groups
 
 
-def api_page(root: Path = ROOT) -> str:
-    """The API reference: every public name of every module of ``lib``, from its docstring."""
+def api_page(names: Iterable[str]) -> str:
+    """The reference of one group: every public name of its modules, from the docstrings."""
     parts = []
-    for group, names in modules(root).items():
-        parts.append(f"## {'Shared modules' if group == 'lib' else f'`{group}`'}\n")
-        for name in names:
-            parts.append(f"### `{name}`\n")
-            parts.append(
-                f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n```\n"
-            )
+    for name in names:
+        parts.append(f"## `{name}`\n")
+        parts.append(
+            f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n```\n"
+        )
     return "\n".join(parts)
+
+
+def api_stub(group: str) -> str:
+    """The committed page that includes the reference of one group."""
+    title = "Shared modules" if group == "lib" else f"`{group}`"
+    return f"# {title}\n\n```{{include}} ../generated/api/{group}.md\n```\n"
 
 
 # ---------------------------------------------------------------- all of it
@@ -526,8 +532,8 @@ def generated_pages(root: Path = ROOT) -> dict[str, str]:
         "cards.md": landing_cards(scores, root),
         "legend.md": legend(scores),
         "benchmarks.md": benchmarks_page(all_ledgers, root),
-        "api.md": api_page(root),
     }
+    pages |= {f"api/{group}.md": api_page(names) for group, names in modules(root).items()}
     for score in scores:
         pages[f"papers/{score.ledger.slug}.md"] = stub_page(score)
     return pages

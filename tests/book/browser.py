@@ -24,6 +24,12 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+SETTLE_MS = 200
+"""Time for scripts that start once a page has loaded."""
+
+PATIENCE_MS = 120_000
+"""A busy machine may need long for the longest pages; no test measures time."""
+
 
 def chromium() -> str | None:
     """Path of Chromium or Chrome: the variable CHROMIUM, else what is installed; None where there is none."""
@@ -57,6 +63,7 @@ def open_browser(
             viewport={"width": width, "height": height},
             offline=True,
         )
+        context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(
             f"try {{ localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}') }} catch {{}}"
         )
@@ -159,7 +166,7 @@ def inspect(context: BrowserContext, path: Path) -> Facts:
         lambda r: outside.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None,
     )
     page.goto(path.as_uri(), wait_until="load")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(SETTLE_MS)
     found = page.evaluate(INSPECTION)
     page.close()
     return Facts(

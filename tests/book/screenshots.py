@@ -1,4 +1,7 @@
-"""Take a picture of every page at desktop and phone width: ``python -m tests.book.screenshots OUT [page …]``."""
+"""Take a picture of every page at desktop and phone width: ``python -m tests.book.screenshots OUT [page …]``.
+
+Pages longer than ``TALLEST`` pixels are cut there: Chromium cannot draw pictures of any height.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from pathlib import Path
 from tests.book.browser import built_book, chromium, open_browser, pages
 
 SIZES = {1280: 800, 375: 740}
+TALLEST = 8000
 
 
-def take(out: Path, only: list[str], theme: str = "light", full_page: bool = True) -> list[Path]:
+def take(out: Path, only: list[str], theme: str = "light") -> list[Path]:
     """Write ``<page>-<width>-<theme>.png`` for every page whose path contains one of ``only`` (all pages if empty).
 
     Raises:
@@ -31,7 +35,10 @@ def take(out: Path, only: list[str], theme: str = "light", full_page: bool = Tru
                 page.goto(path.as_uri())
                 page.wait_for_timeout(800)
                 target = out / f"{name.replace('/', '-')}-{width}-{theme}.png"
-                page.screenshot(path=target, full_page=full_page)
+                tall = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+                page.screenshot(
+                    path=target, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall}
+                )
                 written.append(target)
     return written
 

@@ -130,6 +130,12 @@ def test_committed_pages_follow_from_ledgers_and_notebooks() -> None:
     pages.check_committed()
 
 
+def test_every_package_has_its_page_of_the_reference() -> None:
+    files = files_of((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for package in [ROOT / "lib", *(path.parent for path in (ROOT / "lib").glob("*/__init__.py"))]:
+        assert "book/api/" + ".".join(package.relative_to(ROOT).parts) in files
+
+
 def test_a_stub_gives_way_to_its_notebook(ledger: Ledger, tmp_path: Path) -> None:
     tree(tmp_path)
     ledgers_here = {"minrnn": ledger}
@@ -256,7 +262,7 @@ def test_malformed_results_are_refused(
 
 
 def test_new_modules_appear_in_the_reference() -> None:
-    listed = pages.api_page()
+    listed = "".join(pages.api_page(names) for names in pages.modules().values())
     for path in (ROOT / "lib").rglob("*.py"):
         if path.name not in ("__init__.py", "__main__.py"):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
