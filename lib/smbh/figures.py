@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lib.figures import PALETTE
 from lib.smbh.calibration import CalibrationCurve
@@ -54,16 +55,23 @@ def pairplot(samples: Mapping[str, Sample]) -> Figure:
         pd.DataFrame(s.values, columns=names).assign(type=TYPE_SHORT[t])  # (N, n + 1)
         for t, s in samples.items()
     ]
-    grid = sns.pairplot(
-        pd.concat(frames, ignore_index=True),
-        hue="type",
-        corner=True,
-        height=1.25,
-        palette={TYPE_SHORT[t]: COLOURS[t] for t in samples},
-        markers=[MARKERS[t] for t in samples],
-        plot_kws={"s": 14, "alpha": 0.8},
-    )
-    sns.move_legend(grid, "upper right", bbox_to_anchor=(0.85, 0.95), title="")
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # the grid brings its own layout
+        grid = sns.pairplot(
+            pd.concat(frames, ignore_index=True),
+            hue="type",
+            corner=True,
+            height=1.25,
+            diag_kind="hist",
+            palette={TYPE_SHORT[t]: COLOURS[t] for t in samples},
+            markers=[MARKERS[t] for t in samples],
+            plot_kws={"s": 14, "alpha": 0.8},
+            diag_kws={"bins": 12, "element": "step"},
+        )
+    for ax in grid.axes.flat:
+        if ax is not None:
+            ax.xaxis.set_major_locator(MaxNLocator(2))
+            ax.yaxis.set_major_locator(MaxNLocator(3))
+    sns.move_legend(grid, "upper right", bbox_to_anchor=(0.85, 0.95), title="", fontsize=13, markerscale=2)
     return grid.figure
 
 
@@ -86,6 +94,9 @@ def _heat(
         linewidths=0.5,
         linecolor="0.9",
     )
+    ax.grid(False)
+    for text in ax.texts:
+        text.set_in_layout(False)  # they lie inside: measuring hundreds of them takes seconds
     ax.set_xticklabels([LABELS[v] for v in columns], rotation=60, fontsize=9)
     ax.set_yticklabels([LABELS[v] for v in rows], rotation=0, fontsize=9)
 
@@ -120,7 +131,7 @@ def cost(rows: Mapping[str, float], residuals: Mapping[int, float]) -> Figure:
     left.invert_yaxis()
     left.set_xlabel("seconds per data set, edges and paths")
     for i, name in enumerate(names):
-        left.text(rows[name] * 1.15, i, f"{rows[name]:.2g} s", va="center", fontsize=9)
+        left.text(rows[name] * 1.15, i, f"{rows[name]:.3g} s", va="center", fontsize=9)
     left.set_xlim(right=max(rows.values()) * 12)
     right.plot(list(residuals), [max(r, 1e-17) for r in residuals.values()], "o", color=PALETTE[3])
     right.set_yscale("log")
@@ -150,11 +161,10 @@ def rank_curves(probabilities: Mapping[str, np.ndarray], distances: Mapping[str,
 
 
 def _positions(variables: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """The black hole in the middle, the rest on a circle, so that graphs can be compared by eye."""
-    ring = [v for v in variables if v != "M_bh"]
+    """All variables on one circle, the black hole on top: no edge runs through a third variable."""
+    ring = ["M_bh"] + [v for v in variables if v != "M_bh"]
     angle = np.pi / 2 - 2 * np.pi * np.arange(len(ring)) / len(ring)
-    around = {v: (float(np.cos(a)), float(np.sin(a))) for v, a in zip(ring, angle, strict=True)}
-    return around | {"M_bh": (0.0, 0.0)}
+    return {v: (float(np.cos(a)), float(np.sin(a))) for v, a in zip(ring, angle, strict=True)}
 
 
 def draw_graph(ax: Axes, edges: Sequence[tuple[str, str, str]], variables: Sequence[str], title: str) -> None:
@@ -254,7 +264,8 @@ def compelled_bars(
         ax.axhline(len(others) - 0.5, color="0.6", lw=0.8)
         if ax is not axes[0, 0]:
             ax.set_yticklabels([])
-    axes[0, -1].legend(loc="lower right")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncol=2)
     return fig
 
 
@@ -284,14 +295,12 @@ def omission_strips(
     )
     place = list(leaving).index("spr") if "spr" in leaving else None
     if place is not None:
-        for name, value in influential:
+        above = 1.0
+        for name, value in sorted(influential, key=lambda pair: -pair[1]):
+            above = min(value, above - 0.045)  # names must not cover each other
+            line = {"arrowstyle": "-", "lw": 0.5, "color": "0.5"}
             ax.annotate(
-                name,
-                (place - 0.2, value),
-                (place + 0.5, value),
-                fontsize=8,
-                va="center",
-                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "0.5"},
+                name, (place - 0.2, value), (place + 0.5, above), fontsize=8, va="center", arrowprops=line
             )
         ax.set_xlim(right=place + 1.0)
     ax.set(ylim=(0, 1), ylabel="edge marginal, one galaxy left out", xlabel="")
@@ -319,7 +328,8 @@ def error_histograms(
             )
         ax.set(title=TYPE_NAMES[kind], xlabel="marginal", xlim=(0, 1))
     axes[0, 0].set_ylabel("error draws")
-    axes[0, 0].legend(fontsize=7.5, loc="upper center")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, names, fontsize=8.5, loc="outside lower center", ncol=4)
     return fig
 
 
@@ -343,6 +353,7 @@ def distance_maps(edges: Mapping[str, np.ndarray], variables: Sequence[str]) -> 
             annot_kws={"size": 9},
             cbar=False,
         )
+        ax.grid(False)
         ax.set_xticklabels([LABELS[v] for v in variables], fontsize=9)
         ax.set_yticklabels(["M∙ → column", "D_L → column", "column → M∙"], rotation=0, fontsize=9)
         ax.set_title(TYPE_NAMES[kind])
