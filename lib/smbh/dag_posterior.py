@@ -49,7 +49,7 @@ from lib.smbh.bge_score import Array, DataMatrixError, membership, set_sizes
 # Data sets that go through the linear sweep side by side, and up to which n: beyond, the tables outgrow the cache and
 # the rows are long enough to fill the vector units with one data set.
 LANES = 4
-LAST_N_WITH_LANES = 4
+LAST_N_WITH_LANES = 8
 
 # The tables of beta hold n 3**(n - 1) numbers: 180 MB per data set at n = 14.
 MAX_VARIABLES = 14
