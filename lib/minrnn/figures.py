@@ -121,7 +121,12 @@ def memory_figure(saved: Mapping[tuple[str, int], float], length: int) -> Figure
         ax.text(value * 1.05, y, f"{value:.0f}", va="center", fontsize=9)
     ax.set(xscale="log", xlabel="bytes saved for backward, per token (log scale)", ylabel="")
     ax.set_title(f"Memory of a training step, T = {length}, float32")
-    ax.set_xlim(right=frame["bytes"].max() * 2.5)
+    right = frame["bytes"].max() * 2.5
+    ax.set_xlim(right=right)
+    ticks = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+    ax.set_xticks([t for t in ticks if frame["bytes"].min() / 2 < t < right])
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.minorticks_off()
     return fig
 
 
@@ -158,7 +163,7 @@ def depth_figure(results: Sequence[CopyingResult]) -> Figure:
         ylim=(0, 105),
     )
     left.set_xticks(sorted({r.architecture.n_layers for r in results}))
-    left.legend(loc="lower right")
+    left.legend(loc="upper left")
     right.set(xlabel="training steps", title="Learning curves (mean over seeds; chance dash-dotted)")
     right.legend(fontsize=8)
     return fig
@@ -333,10 +338,23 @@ def formal_figure(results: Sequence[FormalResult], task: str, longest: int) -> F
             ax.plot(lengths, [r.accuracy[n] for n in lengths], color=PALETTE[i], alpha=0.35, lw=0.8)
         mean = [np.mean([r.accuracy[n] for r in chosen]) for n in lengths]
         label = f"{MIXER_LABELS[mixer]}, {layers} layer{'s' if layers > 1 else ''}"
-        ax.plot(lengths, mean, marker="osD^v"[i % 5], color=PALETTE[i], lw=2, label=label)
-    ax.axvspan(1, longest, color="0.9", lw=0, zorder=0)
+        # the first model's line is drawn wide, so that one that coincides with it can be seen on top
+        width, size, alpha = (6, 12, 0.6) if i == 0 else (2, 6, 1)
+        marker = "osD^v"[i % 5]
+        ax.plot(lengths, mean, marker=marker, color=PALETTE[i], lw=width, ms=size, alpha=alpha, label=label)
+    ticks = sorted({n for r in own for n in r.accuracy})
+    limits = (ticks[0] * 0.8, ticks[-1] * 1.2)
+    ax.axvspan(limits[0], longest, color="0.9", lw=0, zorder=0)
     ax.text(longest, 3, " trained lengths end here", fontsize=9, color="0.3")
-    ax.set(xscale="log", xlabel="length of the string (symbols)", ylabel="accuracy (%)", ylim=(0, 105))
+    ax.set(
+        xscale="log",
+        xlabel="length of the string (symbols)",
+        ylabel="accuracy (%)",
+        ylim=(0, 105),
+        xlim=limits,
+    )
+    ax.set_xticks(ticks, [str(n) for n in ticks])
+    ax.minorticks_off()
     ax.set_title(f"Task {task.replace('_', ' ')}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig

@@ -32,7 +32,7 @@ class Settings:
     copying_width: int = setting(64, "channels", "width d of the model", 64)
     copying_expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6)
     copying_batch: int = setting(32, "sequences", "training sequences per step", 64)
-    copying_steps: int = setting(500, "steps", "optimiser steps of every model", 400_000)
+    copying_steps: int = setting(450, "steps", "optimiser steps of every model", 400_000)
     copying_learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4)
     copying_warmup: int = setting(30, "steps", "linear warm-up of the rate", 0)
     copying_layers: tuple[int, ...] = setting((1, 2, 3), "layers", "depths that are compared", (1, 2, 3))
@@ -77,7 +77,7 @@ class Settings:
     text_heads: int = setting(4, "heads", "attention heads of the Transformer", 6)
     text_block: int = setting(64, "characters", "window", 256)
     text_batch: int = setting(8, "windows", "windows per step", 64)
-    text_steps: int = setting(150, "steps", "optimiser steps of every model", 5000)
+    text_steps: int = setting(125, "steps", "optimiser steps of every model", 5000)
     # In the default profile the rates are the best of 2e-3, 4e-3 and 8e-3 for each model, found beforehand by
     # choose_learning_rate on the inner split; larger profiles try all of them in the run.
     text_learning_rates: tuple[tuple[float, ...], ...] = setting(
@@ -106,7 +106,7 @@ class Settings:
     decision_width: int = setting(32, "channels", "width", 128)
     decision_layers: int = setting(2, "layers", "depth", 3)
     decision_batch: int = setting(32, "windows", "windows per step", 64)
-    decision_steps: int = setting(400, "steps", "optimiser steps of every model", 100_000)
+    decision_steps: int = setting(350, "steps", "optimiser steps of every model", 100_000)
     decision_learning_rate: float = setting(8e-3, "1", "AdamW's peak rate", 1e-4)
     decision_dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.1)
     decision_episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out")
@@ -126,7 +126,7 @@ class Settings:
     )
     formal_width: int = setting(32, "channels", "width", 256)
     formal_steps: int = setting(400, "steps", "optimiser steps", 500_000)
-    formal_batch: int = setting(64, "strings", "strings per step", 128)
+    formal_batch: int = setting(32, "strings", "strings per step", 128)
     formal_learning_rate: float = setting(5e-3, "1", "AdamW's rate", 3e-4)
     formal_longest: int = setting(40, "symbols", "longest training string", 40)
     formal_test_lengths: tuple[int, ...] = setting((20, 40, 100, 256), "symbols", "test lengths", "40..256")
@@ -142,13 +142,6 @@ class Settings:
         if not 1 <= self.copying_data_tokens <= self.copying_length:
             raise ParameterError(
                 f"copying_data_tokens={self.copying_data_tokens} must lie between 1 and copying_length={self.copying_length}"
-            )
-        if len(self.text_learning_rates) not in (1, len(self.text_models)) or not all(
-            self.text_learning_rates
-        ):
-            raise ParameterError(
-                f"text_learning_rates={self.text_learning_rates} needs one non-empty tuple, or one for each of the "
-                f"{len(self.text_models)} text_models"
             )
         if len(self.copying_control_expansions) != len(self.copying_controls):
             raise ParameterError(
@@ -173,6 +166,13 @@ class Settings:
                     raise ParameterError(
                         f"{name}: {item!r} is not one of {', '.join(allowed)}{nearest(item, allowed)}"
                     )
+        if len(self.text_learning_rates) not in (1, len(self.text_models)) or not all(
+            self.text_learning_rates
+        ):
+            raise ParameterError(
+                f"text_learning_rates={self.text_learning_rates} needs one non-empty tuple, or one for each of the "
+                f"{len(self.text_models)} text_models"
+            )
 
 
 TEXT_MIXERS = {
@@ -228,7 +228,8 @@ _SMOKE = replace(
 
 _GPU = replace(
     _DEFAULT,
-    efficiency_lengths=(128, 512, 2048, 8192, 16384),
+    workers=4,
+    efficiency_lengths=(128, 512, 2048, 8192),
     efficiency_batch=64,
     efficiency_width=384,
     efficiency_repeats=3,
@@ -242,7 +243,7 @@ _GPU = replace(
     copying_seeds=5,
     copying_evaluation_sequences=1024,
     copying_evaluate_every=50,
-    copying_control_steps=1500,
+    copying_control_steps=600,
     copying_control_expansions=(1.0, 2.0),
     copying_bias_steps=800,
     gate_bias=-2.0,
@@ -258,32 +259,34 @@ _GPU = replace(
     text_heads=6,
     text_block=256,
     text_batch=64,
-    text_steps=800,
+    text_steps=300,
     text_learning_rates=((5e-4, 1e-3, 2e-3),),
     text_dropout=0.1,
     text_warmup=50,
     text_seeds=3,
-    text_test_windows=256,
-    text_evaluate_every=50,
+    text_test_windows=128,
+    text_evaluate_every=25,
     decision_sets=("medium", "medium-replay", "medium-expert"),
     decision_models=("min_gru", "min_lstm", "attention", "s6", "diagonal_ssm", "memoryless"),
     decision_context=20,
     decision_width=48,
     decision_layers=3,
     decision_batch=64,
-    decision_steps=600,
+    decision_steps=500,
     decision_learning_rate=2e-3,
     decision_evaluation_episodes=50,
-    decision_seeds=5,
+    decision_seeds=3,
     precision_lengths=(64, 256, 1024, 4096, 16384),
     formal_tasks=("parity_check", "cycle_nav", "even_pairs"),
     formal_width=64,
-    formal_steps=1000,
+    formal_batch=64,
+    formal_steps=600,
     formal_seeds=3,
 )
 
 _PAPER = replace(
     _GPU,
+    workers=1,
     checkpoint_every=1000,
     efficiency_lengths=(64, 128, 256, 512, 1024, 2048, 4096),
     copying_length=4096,
@@ -303,8 +306,10 @@ _PAPER = replace(
     copying_long_steps=0,
     text_models=("minGRU", "minLSTM", "S6", "Transformer"),
     text_steps=5000,
+    text_evaluate_every=100,
     text_dropout=0.2,
     text_test_windows=434,
+    decision_seeds=5,
     decision_context=20,
     decision_width=128,
     decision_batch=64,

@@ -1,0 +1,103 @@
+"""What is timed and what is counted, parameter shares, and float32 precision (acceptance 2, 8, 14)."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.minrnn import efficiency, precision
+from lib.minrnn.efficiency import Timing
+from lib.minrnn.parameter_count import parameter_shares
+
+CPU = torch.device("cpu")
+
+
+def test_parameter_shares_equal_the_formula_exactly_and_round_to_the_paper() -> None:
+    shares = parameter_shares(16)
+    assert len(shares) == 8
+    for s in shares:
+        d_h = s.alpha * 16
+        assert s.min_weights == {"minGRU": 2, "minLSTM": 3}[s.cell] * d_h * 16
+        assert s.full_weights == {"minGRU": 3, "minLSTM": 4}[s.cell] * d_h * (16 + d_h)
+        assert s.ratio == pytest.approx(s.formula, abs=1e-15)
+        assert abs(100 * s.ratio - s.reported_percent) <= 0.5
+
+
+@pytest.mark.parametrize("model", list(efficiency.MODELS))
+def test_a_training_step_reaches_every_time_step_and_every_weight(model: str) -> None:
+    torch.manual_seed(0)
+    module = efficiency.build(model, 8, CPU)
+    x = torch.randn(2, 9, 8, requires_grad=True)
+    efficiency.training_step(module, x)
+    assert x.grad is not None
+    assert (x.grad.abs().amax((0, 2)) > 0).all()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
+
+
+def test_every_round_times_every_model_once() -> None:
+    timings = efficiency.time_models(["minGRU", "GRU, fused"], (4, 8), 1, 4, 3, CPU)
+    keys = [(t.model, t.length, t.round) for t in timings]
+    assert len(keys) == len(set(keys)) == 12
+    assert all(t.seconds > 0 for t in timings)
+
+
+def test_speedups_and_growth_on_known_times() -> None:
+    timings = [Timing("a", n, i, 1e-3) for n in (10, 100) for i in range(2)]
+    timings += [Timing("b", n, i, 1e-3 * n**0.5 * (i + 1)) for n in (10, 100) for i in range(2)]
+    speedups = efficiency.log_speedups(timings, "a", "b")
+    np.testing.assert_allclose(np.exp(speedups[100]), [10, 20])
+    np.testing.assert_allclose(efficiency.growth_slopes(speedups), [0.5, 0.5])
+    with pytest.raises(ValueError, match="'c' was not timed"):
+        efficiency.log_speedups(timings, "a", "c")
+    with pytest.raises(ValueError, match="two lengths"):
+        efficiency.growth_slopes({10: np.zeros(2)})
+
+
+def test_saved_bytes_of_a_known_graph() -> None:
+    class Square(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(4))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return (x * self.weight).exp(), None  # keeps x (weight is a parameter) and exp's result
+
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    # x, exp(...), which the square of the loss keeps once more
+    assert efficiency.saved_bytes(Square(), x) == 2 * x.numel() * 4
+
+
+def test_the_fused_scan_keeps_at_most_half_of_what_the_log_space_scan_keeps() -> None:
+    saved = efficiency.saved_bytes_per_token(
+        ["minGRU", "minGRU, log-space scan", "minLSTM", "minLSTM, log-space scan"], (64, 256), 2, 32, CPU
+    )
+    for cell in ("minGRU", "minLSTM"):
+        for length in (64, 256):
+            assert saved[cell, length] <= 0.5 * saved[f"{cell}, log-space scan", length]
+
+
+def test_the_copy_limit_is_below_every_measured_step() -> None:
+    timings = efficiency.time_models(["minGRU"], (256,), 4, 32, 3, CPU)
+    limit = efficiency.copy_limit("minGRU", 4, 256, 32, CPU)
+    assert 0 < limit < min(t.seconds for t in timings)
+
+
+def test_precision_at_4096() -> None:
+    points = precision.precision_table((64, 256, 1024, 4096), 16, ("heinsen", "chunked", "loop"), seed=0)
+    error = {(p.engine, p.length): p.error for p in points}
+    assert error["chunked", 4096] < 1e-6
+    assert error["loop", 4096] < 1e-6
+    assert 1e-4 < error["heinsen", 4096] < 1e-2
+    assert 0.8 < precision.error_slope(points, "heinsen") < 1.2
+    assert abs(precision.error_slope(points, "chunked")) < 0.3
+    with pytest.raises(ValueError, match="at least two lengths"):
+        precision.error_slope(points[:1], "heinsen")
+
+
+def test_the_extended_precision_reference_is_the_recurrence() -> None:
+    k, v = precision.random_gates(20, 3, seed=1)
+    h = np.zeros((1, 3))
+    for t in range(20):
+        z = 1 / (1 + np.exp(-k[:, t].double().numpy()))
+        x = v[:, t].double().numpy()
+        h = (1 - z) * h + z * np.where(x >= 0, x + 0.5, 1 / (1 + np.exp(-x)))
+    np.testing.assert_allclose(precision.exact_states(k, v)[:, -1].astype(float), h, rtol=1e-12)

@@ -1,0 +1,115 @@
+"""The Minari loader against a data set that Minari itself made, offline."""
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from lib.minrnn import minari_data
+from lib.minrnn.minari_data import MinariError
+from lib.minrnn.profiles import PROFILES
+from lib.records import Run
+
+minari = pytest.importorskip("minari", reason='optional extra: pip install "minari[hdf5]"')
+pytest.importorskip("h5py")
+ID = "test/pendulum/medium-v0"
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
+    """A store with one data set of three Pendulum episodes."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "store"))
+    environment = gymnasium.make("Pendulum-v1", max_episode_steps=12)
+    rng = np.random.default_rng(0)
+    buffers, episodes = [], []
+    for i in range(3):
+        observation, _ = environment.reset(seed=i)
+        record: dict[str, list] = {"observations": [observation], "actions": [], "rewards": []}
+        for _ in range(12):
+            action = rng.uniform(-2, 2, 1).astype(np.float32)
+            observation, reward, _, _, _ = environment.step(action)
+            record["observations"].append(observation)
+            record["actions"].append(action)
+            record["rewards"].append(float(reward))
+        episodes.append({name: np.array(value) for name, value in record.items()})
+        ends = {"terminations": [False] * 12, "truncations": [False] * 11 + [True]}
+        buffers.append(minari.data_collector.EpisodeBuffer(id=i, **record, **ends))
+    minari.create_dataset_from_buffers(
+        ID,
+        buffers,
+        env=environment,
+        eval_env=environment,
+        ref_min_score=-100.0,
+        ref_max_score=0.0,
+        num_episodes_average_score=2,
+        author="test",
+        author_email="test@example.org",
+        code_permalink="https://example.org",
+        algorithm_name="random",
+        description="test",
+    )
+    return episodes
+
+
+def test_episodes_come_back_as_they_were_stored(stored: list[dict[str, np.ndarray]]) -> None:
+    data = minari_data.load_minari(ID)
+    assert data.lengths.tolist() == [12, 12, 12]
+    for i, episode in enumerate(stored):
+        np.testing.assert_allclose(data.observations[i], episode["observations"][:-1], rtol=1e-6)
+        np.testing.assert_allclose(data.actions[i], episode["actions"], rtol=1e-6)
+        np.testing.assert_allclose(data.rewards[i], episode["rewards"], rtol=1e-6)
+
+
+def test_a_profile_trains_on_it_and_is_scored(stored: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
+    small = {
+        "minari_ids": [ID],
+        "decision_models": ["min_gru", "memoryless"],
+        "decision_width": 8,
+        "decision_layers": 1,
+        "decision_steps": 3,
+        "decision_batch": 4,
+        "decision_context": 4,
+        "decision_seeds": 1,
+        "decision_evaluation_episodes": 2,
+        "checkpoint_every": None,
+    }
+    run = Run.start("minrnn", PROFILES, profile="paper", accelerator="cpu", out_dir=tmp_path, overrides=small)
+    results = minari_data.minari_results(run, ID)
+    assert [r.model for r in results] == ["min_gru", "memoryless"]
+    assert all(np.isfinite(r.score) and r.data_set == ID for r in results)
+    minari_data.measure_minari(run, results)
+    assert run.measurements["d4rl_mingru_pendulum_medium"].values == (results[0].score,)
+
+
+def test_a_missing_data_set_is_one_line_that_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.raises(MinariError, match="minari download mujoco/hopper/medium-v0"):
+        minari_data.load_minari("mujoco/hopper/medium-v0")
+
+
+def test_malformed_data_sets_are_refused() -> None:
+    class Fake:
+        def __init__(self, episodes: list) -> None:
+            self.episodes = episodes
+
+        def iterate_episodes(self) -> list:
+            return self.episodes
+
+    class Episode:
+        rewards = np.ones(2)
+        observations: object = np.ones((3, 4))
+        actions: object = np.ones((2, 1))
+
+    with pytest.raises(MinariError, match="holds no episode"):
+        minari_data.from_minari(Fake([]))
+    wrong = Episode()
+    wrong.observations = {"image": 1}
+    with pytest.raises(MinariError, match="observations of the Minari data set are not vectors"):
+        minari_data.from_minari(Fake([wrong]))
+    broken = Episode()
+    broken.actions = np.full((2, 1), np.nan)
+    with pytest.raises(MinariError, match="actions hold a value that is not finite"):
+        minari_data.from_minari(Fake([broken]))

@@ -1,0 +1,132 @@
+"""The generator of selective copying (acceptance 10) and what depth does to it (acceptance 11)."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from lib.minrnn.selective_copying import (
+    BLANK,
+    PREDICT,
+    VOCABULARY,
+    CopyingTask,
+    copying_accuracy,
+    copying_batch,
+    copying_data,
+    gate_openings,
+    train_copying,
+)
+from lib.minrnn.token_data import IGNORE
+from lib.minrnn.token_model import Architecture, Optimisation, TokenModel
+
+
+def draw(batch: int, length: int, n_data: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return copying_batch(batch, length, n_data, torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(1, 30), st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_sequence_holds_its_data_in_order_and_asks_for_them_at_the_end(
+    length: int, data: st.DataObject
+) -> None:
+    n_data = data.draw(st.integers(1, length))
+    tokens, targets = draw(3, length, n_data, data.draw(st.integers(0, 1000)))
+    assert tokens.shape == targets.shape == (3, length + n_data)
+    for row, answer in zip(tokens, targets, strict=True):
+        body = row[:length]
+        shown = body[body != BLANK]
+        assert len(shown) == n_data
+        assert ((shown >= 1) & (shown <= 14)).all()
+        assert torch.equal(answer[length:], shown)
+        assert (row[length:] == PREDICT).all()
+        assert (answer[:length] == IGNORE).all()
+
+
+def test_positions_and_tokens_are_uniform() -> None:
+    tokens, _ = draw(4000, 12, 3)
+    at = (tokens[:, :12] != BLANK).sum(0).numpy()
+    assert stats.chisquare(at).pvalue > 1e-3
+    counts = torch.bincount(tokens[:, :12][tokens[:, :12] != BLANK], minlength=15)[1:].numpy()
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_an_untrained_model_guesses() -> None:
+    torch.manual_seed(0)
+    model = TokenModel(VOCABULARY, Architecture("min_gru", 2, 32), Optimisation(1, 1e-3))
+    accuracy = model.evaluate([draw(512, 32, 6)])[0]["accuracy"]
+    assert 0.03 <= accuracy <= 0.11
+
+
+def test_accuracy_counts_the_answers_only() -> None:
+    tokens, targets = draw(2, 5, 2)
+    logits = torch.nn.functional.one_hot(tokens, VOCABULARY).float()  # right everywhere but where it is asked
+    assert copying_accuracy(logits, targets) == 0
+    logits = torch.nn.functional.one_hot(targets.clamp(min=0), VOCABULARY).float()
+    assert copying_accuracy(logits, targets) == 1
+    logits[0, 5] = logits[0, 5].roll(1)
+    assert copying_accuracy(logits, targets) == 0.75
+
+
+def test_training_data_are_fresh_and_evaluation_data_are_others() -> None:
+    data = copying_data(4, 10, 3, seed=0, evaluation_sequences=4)
+    stream = iter(data.stream())
+    first, second = next(stream), next(stream)
+    assert not torch.equal(first[0], second[0])
+    assert not torch.equal(first[0], data.evaluation[0][0])
+    resumed = next(iter(data.stream(first_step=1)))
+    assert torch.equal(resumed[0], second[0])
+    assert not torch.equal(next(iter(copying_data(4, 10, 3, 1, 4).stream()))[0], first[0])
+
+
+@pytest.mark.parametrize(("length", "n_data", "batch"), [(3, 4, 1), (3, 0, 1), (3, 2, 0)])
+def test_impossible_sizes_are_refused(length: int, n_data: int, batch: int) -> None:
+    with pytest.raises(ValueError, match="selective copying needs"):
+        copying_batch(batch, length, n_data, torch.Generator())
+
+
+def test_gates_of_layer_one_see_the_token_only_and_those_of_layer_two_its_past() -> None:
+    torch.manual_seed(1)
+    model = TokenModel(VOCABULARY, Architecture("min_gru", 2, 16), Optimisation(1, 1e-3))
+    sequence = torch.tensor([[3, BLANK, 7, BLANK, BLANK]])
+    (openings,) = gate_openings(model, sequence)
+    assert openings is not None
+    assert openings.shape == (2, 5)
+    np.testing.assert_allclose(openings[0, [1, 3, 4]], openings[0, 1], atol=1e-6)
+    assert np.ptp(openings[1, [1, 3, 4]]) > 1e-4
+    assert gate_openings(
+        TokenModel(VOCABULARY, Architecture("gru", 1, 16), Optimisation(1, 1e-3)), sequence
+    ) == [None]
+
+
+def accuracies(tmp_path: Path, mixer: str, layers: int, steps: int, seeds: list[int]) -> list[float]:
+    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path)
+    options = {
+        "min_gru": (("gate_bias", -1.5),),
+        "min_lstm": (("normalised", False), ("forget_bias", 1.5)),
+        "diagonal_ssm": (("d_state", 4),),
+    }[mixer]
+    expansion = 1.0 if mixer == "diagonal_ssm" else 2.0
+    task = CopyingTask(16, 5, 32, 256, steps)
+    architecture = Architecture(mixer, layers, 64, expansion, options=options)
+    return [r.accuracy for r in train_copying(run, task, architecture, Optimisation(steps, 5e-3, 30), seeds)]
+
+
+def test_two_layers_learn_in_the_time_in_which_one_does_not(tmp_path: Path) -> None:
+    one, two = (accuracies(tmp_path, "min_lstm", layers, 350, [0])[0] for layers in (1, 2))
+    assert one < 50
+    assert two > one + 10
+
+
+@pytest.mark.slow
+def test_depth_at_the_default_setting_every_seed(tmp_path: Path) -> None:
+    for mixer, bar in (("min_lstm", 90), ("min_gru", 75)):
+        assert max(accuracies(tmp_path, mixer, 1, 600, [0, 1, 2])) < 55
+        deeper = [min(accuracies(tmp_path, mixer, layers, 600, [0, 1, 2])) for layers in (2, 3)]
+        assert min(deeper) > bar, (mixer, deeper)
+    control = accuracies(tmp_path, "diagonal_ssm", 3, 600, [0])
+    assert control[0] < 75
