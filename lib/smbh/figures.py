@@ -75,30 +75,17 @@ def pairplot(samples: Mapping[str, Sample]) -> Figure:
     return grid.figure
 
 
-def _heat(
-    ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], size: float = 8.5
-) -> None:
-    mask = np.array([[r == c for c in columns] for r in rows])
-    sns.heatmap(
-        pd.DataFrame(values),
-        mask=mask,
-        ax=ax,
-        cmap="Greys",
-        vmin=0,
-        vmax=1,
-        annot=True,
-        fmt=".2f",
-        annot_kws={"size": size},
-        cbar=False,
-        square=True,
-        linewidths=0.5,
-        linecolor="0.9",
-    )
+def _heat(ax: Axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], size: float) -> None:
+    """Grey cells with their numbers; cells that are no marginal (NaN) stay white and empty."""
+    ax.imshow(values, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = "white" if value > 0.5 else "black"
+            text = ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=size, color=colour)
+            text.set_in_layout(False)  # it lies inside its cell: no need to measure it
     ax.grid(False)
-    for text in ax.texts:
-        text.set_in_layout(False)  # they lie inside: measuring hundreds of them takes seconds
-    ax.set_xticklabels([LABELS[v] for v in columns], rotation=60, fontsize=9)
-    ax.set_yticklabels([LABELS[v] for v in rows], rotation=0, fontsize=9)
+    ax.set_xticks(range(len(columns)), columns, fontsize=9)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9)
 
 
 def marginal_maps(
@@ -113,7 +100,10 @@ def marginal_maps(
     for column, kind in enumerate(edges):
         for row, (title, values) in enumerate((("edge", edges[kind]), ("path", paths[kind]))):
             ax = axes[row, column]
-            _heat(ax, values, variables, variables, 7.5 if len(variables) > 5 else 10)
+            labels = [LABELS[v] for v in variables]
+            shown = np.where(np.eye(len(variables), dtype=bool), np.nan, values)
+            _heat(ax, shown, labels, labels, 7.5 if len(variables) > 5 else 10)
+            ax.tick_params(axis="x", rotation=60)
             ax.set_title(f"{names[kind]}: {title}")
             ax.set_xlabel("child" if row == 0 else "descendant")
             ax.set_ylabel(("parent" if row == 0 else "ancestor") if column == 0 else "")
@@ -339,23 +329,8 @@ def distance_maps(edges: Mapping[str, np.ndarray], variables: Sequence[str]) -> 
     hole, far = list(variables).index("M_bh"), list(variables).index("DL")
     for ax, (kind, values) in zip(axes[:, 0], edges.items(), strict=True):
         shown = np.stack([values[hole], values[far], values[:, hole]])
-        mask = np.zeros_like(shown, dtype=bool)
-        mask[0, hole] = mask[1, far] = mask[2, hole] = True
-        sns.heatmap(
-            shown,
-            mask=mask,
-            ax=ax,
-            cmap="Greys",
-            vmin=0,
-            vmax=1,
-            annot=True,
-            fmt=".2f",
-            annot_kws={"size": 9},
-            cbar=False,
-        )
-        ax.grid(False)
-        ax.set_xticklabels([LABELS[v] for v in variables], fontsize=9)
-        ax.set_yticklabels(["M∙ → column", "D_L → column", "column → M∙"], rotation=0, fontsize=9)
+        shown[0, hole] = shown[1, far] = shown[2, hole] = np.nan
+        _heat(ax, shown, ["M∙ → column", "$D_L$ → column", "column → M∙"], [LABELS[v] for v in variables], 9)
         ax.set_title(TYPE_NAMES[kind])
     return fig
 
