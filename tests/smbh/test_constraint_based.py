@@ -30,7 +30,8 @@ def test_published_graphs(real, kind, algorithm):
 def test_the_published_lenticular_graph_is_no_class():
     graphs = {t: reported_graph(reported()["constraint_based"]["pc"][t]) for t in TYPES}
     assert has_semi_directed_cycle(graphs["len"]) == ["M_bh", "sigma0", "Mstar", "Re"]
-    assert has_semi_directed_cycle(graphs["ell"]) == [] and has_semi_directed_cycle(graphs["spr"]) == []
+    assert has_semi_directed_cycle(graphs["ell"]) == []
+    assert has_semi_directed_cycle(graphs["spr"]) == []
 
 
 def test_a_collider_is_oriented_and_a_chain_is_not():
@@ -79,7 +80,8 @@ def test_edges_against_the_posterior_and_signs_of_hidden_causes():
     paths[1, 0], paths[3, 1] = 0.71, 0.69
     assert against_posterior(graph, paths, "abcd") == ["a -> b"]
     assert directed(graph) == [("a", "b"), ("b", "d")]
-    assert bidirected_at(graph, "a") == ["a <-> c"] and bidirected_at(graph, "b") == []
+    assert bidirected_at(graph, "a") == ["a <-> c"]
+    assert bidirected_at(graph, "b") == []
 
 
 def test_wrong_arguments_are_named():

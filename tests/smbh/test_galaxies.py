@@ -117,7 +117,8 @@ def test_the_stand_in_has_the_form_of_the_real_data():
         "len": (38, 7),
         "spr": (28, 7),
     }
-    assert standin.extended["len"].variables == EXTENDED and standin.six["spr"].variables == SIX
+    assert standin.extended["len"].variables == EXTENDED
+    assert standin.six["spr"].variables == SIX
     assert all(s.errors is not None for s in standin.base.values())
     again = galaxies.simulate(0)
     np.testing.assert_array_equal(standin.base["spr"].values, again.base["spr"].values)
@@ -131,7 +132,8 @@ def test_the_posterior_finds_the_graph_that_made_the_stand_in(kind):
     truth = sample.truth | sample.truth.T
     off = ~np.eye(7, dtype=bool)
     assert joined[truth].min() > 0.99
-    assert joined[off & ~truth].max() < 0.5 and joined[off & ~truth].mean() < 0.05
+    assert joined[off & ~truth].max() < 0.5
+    assert joined[off & ~truth].mean() < 0.05
     # Re has unjoined parents in every type, so the data orient this edge
     assert edges[BASE.index("Sigma_e"), BASE.index("Re")] > 0.95
 

@@ -50,7 +50,8 @@ def test_separation_by_hand():
 
 def test_wilson_interval_by_hand():
     low, high = wilson_interval(90, 100)  # Wilson 1927; Newcombe 1998 tabulates such cases
-    assert low == pytest.approx(0.8256, abs=1e-4) and high == pytest.approx(0.9448, abs=1e-4)
+    assert low == pytest.approx(0.8256, abs=1e-4)
+    assert high == pytest.approx(0.9448, abs=1e-4)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

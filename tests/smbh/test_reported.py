@@ -53,7 +53,8 @@ def test_reported_matrices_have_an_empty_diagonal_and_marginals_that_may_coexist
     for kind in TYPES:
         edges = matrix(reported()["base"]["edges"][kind])
         assert edges.shape == (len(BASE), len(BASE))
-        assert np.isnan(np.diag(edges)).all() and np.isnan(edges).sum() == len(BASE)
+        assert np.isnan(np.diag(edges)).all()
+        assert np.isnan(edges).sum() == len(BASE)
         assert np.nanmax(edges + edges.T) <= 1.011
 
 

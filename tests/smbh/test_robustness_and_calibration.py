@@ -85,12 +85,14 @@ def test_shuffled_copies_of_one_group_show_no_contrast(standin):
     group = standin.base["spr"].values
     test = permutation_test(group, group, 0, 1, 40, seed=0)
     assert test.observed == pytest.approx(0.0, abs=1e-12)
-    assert test.as_large == 40 and test.p_value == 1.0
+    assert test.as_large == 40
+    assert test.p_value == 1.0
 
 
 def test_p_counts_the_real_labels_and_both_sides():
     test = PermutationTest(1.0, np.array([-1.2, 0.3, 0.9, 1.0]))
-    assert test.as_large == 2 and test.p_value == pytest.approx(3 / 5)
+    assert test.as_large == 2
+    assert test.p_value == pytest.approx(3 / 5)
 
 
 def test_the_real_contrast(real):
@@ -188,7 +190,8 @@ def test_base_and_omission_metrics_on_hand_made_matrices():
     found = directions.base_metrics({"ell": edges, "spr": edges.T}, {"ell": paths, "spr": paths.T})
     assert found["lead_ell_edge"] == found["lead_spr_edge"] == pytest.approx(0.5)
     assert found["lead_ell_path_ssfr"] == found["lead_spr_path_ssfr"] == pytest.approx(0.7)
-    assert found["ell_sigma_to_bh"] == 0.7 and found["spr_bh_to_sigma"] == 0.7
+    assert found["ell_sigma_to_bh"] == 0.7
+    assert found["spr_bh_to_sigma"] == 0.7
     flipped = np.stack([edges, edges, edges.T, edges])
     kept = directions.omission_metrics({"ell": flipped}, {"ell": np.stack([paths.T] * 4)}, found)
     assert kept == {"loo_kept_ell_edge": 0.75, "loo_kept_ell_path_ssfr": 0.0}
@@ -199,7 +202,8 @@ def test_outliers_are_rows_far_from_a_median():
     values[7, 2] = 40.0
     sample = galaxies.Sample(tuple(map(str, range(200))), SAM, values)
     kept = directions.without_outliers(sample)
-    assert len(kept.names) == 199 and "7" not in kept.names
+    assert len(kept.names) == 199
+    assert "7" not in kept.names
 
 
 def test_descendant_counts_follow_from_descendant_sets(standin):
