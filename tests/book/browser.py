@@ -45,8 +45,9 @@ def built_book() -> Path:
 
 
 def pages(book: Path) -> list[Path]:
-    """All pages of the book, without the search page's and the index's redirects."""
-    return sorted(path for path in book.rglob("*.html") if "_static" not in path.relative_to(book).parts)
+    """All pages of the book, without the redirect that ``index.html`` is."""
+    found = (path for path in book.rglob("*.html") if "_static" not in path.relative_to(book).parts)
+    return sorted(path for path in found if path != book / "index.html")
 
 
 @contextmanager

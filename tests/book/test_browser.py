@@ -51,6 +51,14 @@ def test_there_are_pages_for_all_papers(desktop: dict[str, Facts]) -> None:
         assert any(page.endswith(f"/{slug}.html") for page in desktop), slug
 
 
+def test_the_index_leads_to_the_landing_page(executable: str, book: Path) -> None:
+    with open_browser(executable) as context:
+        page = context.new_page()
+        page.goto((book / "index.html").as_uri())
+        page.wait_for_url("**/book/intro.html")
+        assert page.locator(".paper-card").count() == 10
+
+
 def test_no_console_error(desktop: dict[str, Facts], phone: dict[str, Facts]) -> None:
     assert collect(desktop, "errors") + collect(phone, "errors") == []
 
