@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ def time_models(
             training_step(module, warm_up)
         for i in range(repeats):
             for name, module in built.items():
-                seconds = timed(lambda module=module: training_step(module, x), device)  # type: ignore[misc]
+                seconds = timed(partial(training_step, module, x), device)
                 timings.append(Timing(name, length, i, seconds))
     return timings
 

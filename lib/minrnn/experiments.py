@@ -312,6 +312,25 @@ def measure_text(run: Run[Settings], results: Sequence[TextResult]) -> None:
             assert own is not None
             ratios.append((theirs.history.steps_to_loss(loss) or theirs.history.steps[-1]) / own)
         run.measure("transformer_steps_ratio", ratios, unit="x")
+        run.measure("transformer_steps_ratio_at_its_loss", steps_ratio_at_its_loss(results), unit="x")
+
+
+def steps_ratio_at_its_loss(results: Sequence[TextResult]) -> list[float]:
+    """By seed: steps of the Transformer to its own best test loss over minGRU's steps to that loss.
+
+    Where minGRU never gets there, all its steps count.
+    """
+    ratios = []
+    for ours, theirs in zip(
+        (r for r in results if r.model == "minGRU"),
+        (r for r in results if r.model == "Transformer"),
+        strict=True,
+    ):
+        loss = min(theirs.history.loss)
+        own = theirs.history.steps_to_loss(loss)
+        assert own is not None
+        ratios.append(own / (ours.history.steps_to_loss(loss) or ours.history.steps[-1]))
+    return ratios
 
 
 # --- decision model: C6 -------------------------------------------------------------------------------------------

@@ -111,22 +111,32 @@ def _ratio_line(ax: plt.Axes, logs: Mapping[int, np.ndarray], label: str, colour
 
 
 def memory_figure(saved: Mapping[tuple[str, int], float], length: int) -> Figure:
-    """Bytes kept for the backward pass per token at one length, one bar per model."""
-    frame = pd.DataFrame([{"model": m, "bytes": b} for (m, n), b in saved.items() if n == length])
-    frame = frame.sort_values("bytes")
-    fig, ax = plt.subplots(figsize=(8, 4.8))
-    ours = frame["model"].str.startswith("min")
-    ax.barh(frame["model"], frame["bytes"], color=[PALETTE[0] if o else PALETTE[6] for o in ours])
-    for y, value in enumerate(frame["bytes"]):
+    """Bytes kept for the backward pass per token: bars at one length, and against T."""
+    frame = pd.DataFrame([{"model": m, "length": n, "bytes": b} for (m, n), b in saved.items()])
+    at = frame[frame["length"] == length].sort_values("bytes")
+    fig, (ax, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=[3, 2])
+    ours = at["model"].str.startswith("min")
+    ax.barh(at["model"], at["bytes"], color=[PALETTE[0] if o else PALETTE[6] for o in ours])
+    for y, value in enumerate(at["bytes"]):
         ax.text(value * 1.05, y, f"{value:.0f}", va="center", fontsize=9)
     ax.set(xscale="log", xlabel="bytes saved for backward, per token (log scale)", ylabel="")
     ax.set_title(f"Memory of a training step, T = {length}, float32")
-    right = frame["bytes"].max() * 2.5
-    ax.set_xlim(right=right)
+    limit = at["bytes"].max() * 2.5
+    ax.set_xlim(right=limit)
     ticks = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
-    ax.set_xticks([t for t in ticks if frame["bytes"].min() / 2 < t < right])
+    ax.set_xticks([t for t in ticks if at["bytes"].min() / 2 < t < limit])
     ax.xaxis.set_major_formatter("{x:.0f}")
-    ax.minorticks_off()
+    shown = ["minGRU", "minGRU, log-space scan", "GRU, step loop", "S6"]
+    for i, model in enumerate(shown):
+        line = frame[frame["model"] == model].sort_values("length")
+        right.plot(line["length"], line["bytes"], marker="osD^"[i], color=PALETTE[i], label=model)
+    lengths = sorted(set(frame["length"]))
+    right.set(xscale="log", yscale="log", xlabel="sequence length T (steps)", ylabel="bytes per token")
+    right.set_xticks(lengths, [str(n) for n in lengths])
+    right.set_title("Per token the price is the same at every T")
+    right.legend(fontsize=9)
+    for panel in (ax, right):
+        panel.minorticks_off()
     return fig
 
 
