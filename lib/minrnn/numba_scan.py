@@ -33,7 +33,9 @@ from numba.extending import intrinsic, overload
 from torch import Tensor
 
 SERIAL_BELOW = 1 << 15  # elements; a smaller scan costs less than handing it to threads
-KINDS = {"min_gru": 0, "min_lstm": 1, "min_lstm_normalised": 2}
+# A kind is a tuple whose length is its number: its length is part of the compiled signature, so that each kind is
+# compiled when it is first used, and no other.
+KINDS = {"min_gru": (0,), "min_lstm": (0, 0), "min_lstm_normalised": (0, 0, 0)}
 
 # contract: a·b + c may be one fused instruction. The flag changes rounding only, never the treatment of NaN or inf.
 _compile: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
@@ -245,24 +247,61 @@ def _normalised_row_backward(f, i, v, previous, delta, grad_f, grad_i, grad_v, c
         carry[d] = kept
 
 
+def _row(kind, row, low, high, width, decay, drive):  # type: ignore[no-untyped-def]
+    """The forward row of a kind, from the fused pre-activations of one step; compiled code only."""
+
+
+def _row_backward(kind, row, low, high, width, previous, delta, grad_row, carry):  # type: ignore[no-untyped-def]
+    """The backward row of a kind; compiled code only."""
+
+
+@overload(_row)
+def _row_for(kind, row, low, high, width, decay, drive):  # type: ignore[no-untyped-def]
+    def two(kind, row, low, high, width, decay, drive):  # type: ignore[no-untyped-def]
+        _min_gru_row(row[low:high], row[width + low : width + high], decay, drive)
+
+    if len(kind) == 1:
+        return two
+    forward = _min_lstm_row if len(kind) == 2 else _normalised_row
+
+    def three(kind, row, low, high, width, decay, drive):  # type: ignore[no-untyped-def]
+        second, third = row[width + low : width + high], row[2 * width + low : 2 * width + high]
+        forward(row[low:high], second, third, decay, drive)
+
+    return three
+
+
+@overload(_row_backward)
+def _row_backward_for(kind, row, low, high, width, previous, delta, grad_row, carry):  # type: ignore[no-untyped-def]
+    def two(kind, row, low, high, width, previous, delta, grad_row, carry):  # type: ignore[no-untyped-def]
+        first, second = grad_row[low:high], grad_row[width + low : width + high]
+        _min_gru_row_backward(
+            row[low:high], row[width + low : width + high], previous, delta, first, second, carry
+        )
+
+    if len(kind) == 1:
+        return two
+    backward = _min_lstm_row_backward if len(kind) == 2 else _normalised_row_backward
+
+    def three(kind, row, low, high, width, previous, delta, grad_row, carry):  # type: ignore[no-untyped-def]
+        second, third = row[width + low : width + high], row[2 * width + low : 2 * width + high]
+        grad_second = grad_row[width + low : width + high]
+        grad_third = grad_row[2 * width + low : 2 * width + high]
+        backward(
+            row[low:high], second, third, previous, delta, grad_row[low:high], grad_second, grad_third, carry
+        )
+
+    return three
+
+
 @_compile
 def _gated_forward(pre, h0, h, kind, rows, columns):  # type: ignore[no-untyped-def]
     low, high = columns
-    width = h.shape[2]
     for n in range(rows[0], rows[1]):
         state = h0[n, low:high].copy()
         decay, drive = np.empty_like(state), np.empty_like(state)
         for t in range(h.shape[1]):
-            first = pre[n, t, low:high]
-            second = pre[n, t, width + low : width + high]
-            if kind == 0:
-                _min_gru_row(first, second, decay, drive)
-            else:
-                third = pre[n, t, 2 * width + low : 2 * width + high]
-                if kind == 1:
-                    _min_lstm_row(first, second, third, decay, drive)
-                else:
-                    _normalised_row(first, second, third, decay, drive)
+            _row(kind, pre[n, t], low, high, h.shape[2], decay, drive)
             row_h = h[n, t, low:high]
             for d in range(state.shape[0]):
                 value = decay[d] * state[d] + drive[d]
@@ -273,7 +312,6 @@ def _gated_forward(pre, h0, h, kind, rows, columns):  # type: ignore[no-untyped-
 @_compile
 def _gated_backward(pre, h, h0, grad_h, grad_pre, grad_h0, kind, rows, columns):  # type: ignore[no-untyped-def]
     low, high = columns
-    width = h.shape[2]
     for n in range(rows[0], rows[1]):
         carry = np.zeros_like(h0[n, low:high])  # a_{t+1} δ_{t+1}
         delta = np.empty_like(carry)
@@ -282,23 +320,7 @@ def _gated_backward(pre, h, h0, grad_h, grad_pre, grad_h0, kind, rows, columns):
             for d in range(carry.shape[0]):
                 delta[d] = row_g[d] + carry[d]
             previous = h[n, t - 1, low:high] if t > 0 else h0[n, low:high]
-            first = pre[n, t, low:high]
-            second = pre[n, t, width + low : width + high]
-            grad_first = grad_pre[n, t, low:high]
-            grad_second = grad_pre[n, t, width + low : width + high]
-            if kind == 0:
-                _min_gru_row_backward(first, second, previous, delta, grad_first, grad_second, carry)
-            else:
-                third = pre[n, t, 2 * width + low : 2 * width + high]
-                grad_third = grad_pre[n, t, 2 * width + low : 2 * width + high]
-                if kind == 1:
-                    _min_lstm_row_backward(
-                        first, second, third, previous, delta, grad_first, grad_second, grad_third, carry
-                    )
-                else:
-                    _normalised_row_backward(
-                        first, second, third, previous, delta, grad_first, grad_second, grad_third, carry
-                    )
+            _row_backward(kind, pre[n, t], low, high, h.shape[2], previous, delta, grad_pre[n, t], carry)
         grad_h0[n, low:high] = carry
 
 
