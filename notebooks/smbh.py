@@ -116,7 +116,7 @@ run.settings_table()
 # ### The score of a graph
 #
 # Per galaxy type, every column is standardised (with $N - 1$ in the deviation). The marginal likelihood of a linear-Gaussian network
-# (BGe score; prior mean 0, $\alpha_\mu = 1$, $\alpha_w = n + 2$, $T = t I$) splits into one term for each child $j$ and its set of
+# (BGe score {cite:p}`geiger2002parameter,kuipers2014addendum`; prior mean 0, $\alpha_\mu = 1$, $\alpha_w = n + 2$, $T = t I$) splits into one term for each child $j$ and its set of
 # parents $P$, with $l = |P|$ and $f = \alpha_w - n + l + 1$:
 #
 # $$
@@ -152,7 +152,7 @@ show_table(
 # ### All graphs at once
 #
 # The authors list the 1,138,779,265 graphs in a file of 8 GB and score one after the other on a GPU. The same sums have a
-# short cut. Every DAG has one list of layers: the sources, then the sources of what remains, and so on. A node of a later layer has
+# short cut {cite:p}`kuipers2017partition,tian2009posterior`. Every DAG has one list of layers: the sources, then the sources of what remains, and so on. A node of a later layer has
 # all its parents in earlier layers and at least one in the layer just before. So with $U$ the nodes placed and $L$ the last layer,
 #
 # $$
@@ -416,7 +416,8 @@ show_table(
 #
 # ## PC and FCI (paper, section 9)
 #
-# Two algorithms that use independence tests instead of scores. PC returns an equivalence class; FCI allows hidden common causes and marks them by
+# Two algorithms that use independence tests instead of scores {cite:p}`spirtes1991pc,spirtes1995fci`, as implemented in causal-learn
+# {cite:p}`zheng2024causal_learn`. PC returns an equivalence class; FCI allows hidden common causes and marks them by
 # two-headed arrows.
 
 # %%
@@ -972,6 +973,4 @@ run.finish()
 # %% [markdown]
 # ## References
 #
-# ```{bibliography}
-# :filter: docname in docnames
-# ```
+# The chapter's paper is {cite:t}`jin2025smbh`; all works are listed on the [references page](../book/references.md).

@@ -50,7 +50,7 @@ class Settings:
     gflownet_small: tuple[int, ...] = setting(
         (5,), "variables", "sizes with an exact terminal law (at most 5)"
     )
-    gflownet_small_steps: int = setting(500, "steps", "optimiser steps at these sizes")
+    gflownet_small_steps: int = setting(400, "steps", "optimiser steps at these sizes")
     gflownet_between: tuple[int, ...] = setting(
         (6,), "variables", "further sizes compared by their marginals"
     )
