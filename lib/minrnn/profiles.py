@@ -32,12 +32,12 @@ class Settings:
     copying_width: int = setting(64, "channels", "width d of the model", 64)
     copying_expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6)
     copying_batch: int = setting(32, "sequences", "training sequences per step", 64)
-    copying_steps: int = setting(450, "steps", "optimiser steps of every model", 400_000)
+    copying_steps: int = setting(400, "steps", "optimiser steps of every model", 400_000)
     copying_learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4)
     copying_warmup: int = setting(30, "steps", "linear warm-up of the rate", 0)
     copying_layers: tuple[int, ...] = setting((1, 2, 3), "layers", "depths that are compared", (1, 2, 3))
     copying_seeds: int = setting(3, "seeds", "repetitions of every model", "3 (± given)")
-    copying_evaluation_sequences: int = setting(256, "sequences", "evaluation set of every seed", 12_800)
+    copying_evaluation_sequences: int = setting(192, "sequences", "evaluation set of every seed", 12_800)
     copying_evaluate_every: int = setting(50, "steps", "steps between evaluations", 1000)
     copying_controls: tuple[str, ...] = setting(
         ("s6", "diagonal_ssm"), "names", "other mixers of Table 2", "S4, H3, Hyena, S6"
@@ -126,7 +126,7 @@ class Settings:
     )
     formal_width: int = setting(32, "channels", "width", 256)
     formal_steps: int = setting(400, "steps", "optimiser steps", 500_000)
-    formal_batch: int = setting(32, "strings", "strings per step", 128)
+    formal_batch: int = setting(64, "strings", "strings per step", 128)
     formal_learning_rate: float = setting(5e-3, "1", "AdamW's rate", 3e-4)
     formal_longest: int = setting(40, "symbols", "longest training string", 40)
     formal_test_lengths: tuple[int, ...] = setting((20, 40, 100, 256), "symbols", "test lengths", "40..256")
