@@ -275,7 +275,8 @@ def test_exact_gates(engine: str) -> None:
     h.sum().backward()
     assert mixed.grad is not None
     assert bool(mixed.grad.isfinite().all())
-    assert float(mixed.grad[0, 10, 0]) == 10 * float(h[0, 9, 0].detach())  # ten later states carry h_9's coefficient
+    # ten states from step 10 on carry the coefficient of h_9
+    assert float(mixed.grad[0, 10, 0]) == 10 * float(h[0, 9, 0].detach())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
