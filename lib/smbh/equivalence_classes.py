@@ -312,7 +312,9 @@ def top_classes(log_scores: ArrayLike, k: int, threshold: float | None = None) -
 
 def _rank(dags: TopDags, k: int, n: int) -> TopClasses:
     classes = classify(dags.parents)
-    probability: Array = np.exp(dags.log_probability[classes.representative]) * classes.sizes.astype(np.float64)
+    probability: Array = np.exp(dags.log_probability[classes.representative]) * classes.sizes.astype(
+        np.float64
+    )
     best = np.argsort(-probability, kind="stable")[:k]
     unseen_below = factorial(n) * dags.threshold
     everything = dags.covered > 1 - 1e-9
