@@ -37,6 +37,8 @@ help: ## list the targets
 
 book: $(ENVIRONMENT) ## install, re-execute stale chapters, build the book
 	@$(BIN)/python -m lib.publishing.execute
+	@$(BIN)/python -m lib.publishing.pages sync
+	@$(BIN)/python -m lib.publishing.readme
 	@$(MAKE) --no-print-directory html
 	@echo "The book: file://$(CURDIR)/$(HTML)/index.html"
 
@@ -45,6 +47,8 @@ html: $(ENVIRONMENT) ## build the pages from the stored outputs
 
 refresh: $(ENVIRONMENT) ## execute CHAPTER again and store its outputs (PROFILE=default)
 	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --profile $(PROFILE) --force
+	@$(BIN)/python -m lib.publishing.pages sync
+	@$(BIN)/python -m lib.publishing.readme
 
 sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks, running nothing
 	@$(BIN)/python -m lib.publishing.execute --sync-only
@@ -56,6 +60,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m lib.publishing.freshness
+	$(BIN)/python -m lib.publishing.pages check
 	$(BIN)/python -m lib.publishing.readme --check
 
 unit: $(ENVIRONMENT)
@@ -81,7 +86,7 @@ bench: $(ENVIRONMENT) ## measure the speed tables of the book (on an idle machin
 lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml (needs uv); torch brings its own GPU libraries
 	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python >= 3.11.\ntorch==2.13.0\n' > requirements.lock.tmp
 	@uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header --no-emit-index-url pyproject.toml \
-		| grep -vE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)=' >> requirements.lock.tmp
+		| grep -vE '^(torch|nvidia-[a-z0-9-]+|cuda-[a-z-]+)=' >> requirements.lock.tmp
 	@mv requirements.lock.tmp requirements.lock
 
 clean: ## remove what was built (not .venv, not runs)

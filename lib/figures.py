@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def table(
 
     def cell(value: Any) -> str:
         if isinstance(value, numbers.Real) and not isinstance(value, (bool, numbers.Integral)):
-            return "–" if pd.isna(value) else f"{float(value):.{digits}g}"
+            number = float(value)
+            return "–" if math.isnan(number) else f"{number:.{digits}g}"
         return str(value)
 
     text = frame.map(cell)

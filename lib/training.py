@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.records import Run
 
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 # What Lightning says of data loaders' workers, of missing loggers and of tensor cores is about its own defaults,
 # which this collection has chosen on purpose.
 for _noise in (
+    ".*LeafSpec.*is deprecated.*",
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists.*",
     ".*GPU available but not used.*",

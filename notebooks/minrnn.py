@@ -556,7 +556,7 @@ run.claims_table()
 # %%
 # NBVAL_CHECK_OUTPUT
 for claim, verdict in run.verdicts().items():
-    print(f"{claim:28} {verdict}")
+    print(f"{claim}: {verdict}")
 
 # %%
 workers.close()
