@@ -233,8 +233,13 @@ def bias_effect(
 
 
 def measure_biases(run: Run[Settings], lstm: Sequence[CopyingResult], gru: Sequence[CopyingResult]) -> None:
-    """C8: :func:`bias_effect` for minLSTM's forget gate (judged), and for minGRU's gate z (shown)."""
+    """C8: :func:`bias_effect` for minLSTM's forget gate (judged), and for minGRU's gate z (shown).
+
+    Where no run reaches the threshold there is no time to compare, and nothing is recorded: the claim stays "not run".
+    """
     for results, mixer, name in ((lstm, "min_lstm", "forget_bias"), (gru, "min_gru", "gate_bias")):
+        if all(r.history.steps_to(run.settings.copying_threshold) is None for r in results):
+            continue
         slope, rank = bias_effect(results, mixer, run.settings.copying_threshold)
         run.measure(f"{name}_slope", slope, unit="1")
         run.measure(f"{name}_rank_correlation", rank, unit="1")

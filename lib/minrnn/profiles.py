@@ -106,7 +106,7 @@ class Settings:
     decision_width: int = setting(32, "channels", "width", 128)
     decision_layers: int = setting(2, "layers", "depth", 3)
     decision_batch: int = setting(32, "windows", "windows per step", 64)
-    decision_steps: int = setting(350, "steps", "optimiser steps of every model", 100_000)
+    decision_steps: int = setting(250, "steps", "optimiser steps of every model", 100_000)
     decision_learning_rate: float = setting(8e-3, "1", "AdamW's peak rate", 1e-4)
     decision_dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.1)
     decision_episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out")

@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
         except OneLineError as error:
             failures += 1
-            print(f"{slug}: {error}", file=sys.stderr)
+            print(error, file=sys.stderr)
     return 1 if failures else 0
 
 
