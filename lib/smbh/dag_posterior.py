@@ -28,7 +28,7 @@ where H_W is the same sweep with the nodes of W placed beforehand and never allo
 about 5**n in all. Z(W) comes for free: it is what the backward pass has accumulated when it reaches W.
 
 Sets are bit masks. In the kernels, ``l`` is L written in the positions of X's members (bit 0 = lowest member of X) and
-``k`` counts the members outside X; sections 2.4 b-d and 2.5 of the chapter's specification fix the notation.
+``k`` counts the members outside X.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is timed and what is counted, parameter shares, and float32 precision (acceptance 2, 8, 14)."""
+"""What is timed and what is counted, parameter shares, and float32 precision."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Text, windows and reference losses (acceptance 13)."""
+"""Text, windows and reference losses."""
 
 import itertools
 import math

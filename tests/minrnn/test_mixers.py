@@ -48,7 +48,7 @@ def build(name: str, options: dict[str, Any], d_model: int = 12) -> nn.Module:
     return mixer
 
 
-# --- acceptance 5: parallel mode = recurrent mode, whole or cut -------------------------------------------------------
+# --- parallel mode = recurrent mode, whole or cut -------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
@@ -92,7 +92,7 @@ def test_gradient_flows_through_a_cut(name: str, options: dict[str, Any]) -> Non
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-9)
 
 
-# --- acceptance 6: causality -------------------------------------------------------------------------------------------
+# --- causality -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
@@ -110,7 +110,7 @@ def test_no_output_depends_on_a_later_input(name: str, options: dict[str, Any]) 
             )  # and every one remembers, except the memoryless control
 
 
-# --- acceptance 4: limits and convexity --------------------------------------------------------------------------------
+# --- limits and convexity --------------------------------------------------------------------------------
 
 
 def states_of(mixer: MinGRU | MinLSTM, x: Tensor) -> Tensor:
@@ -293,7 +293,7 @@ def test_attention_is_softmax_over_the_past() -> None:
     torch.testing.assert_close(mixer(x)[0][0], mixer.project_out(torch.stack(rows)))
 
 
-# --- acceptance 8: parameter counts ------------------------------------------------------------------------------------
+# --- parameter counts ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [1, 2, 3, 4])
@@ -371,7 +371,7 @@ def test_empty_batch_gives_an_empty_output(name: str) -> None:
     assert make_mixer(name, 12)(torch.randn(0, 3, 12))[0].shape == (0, 3, 12)
 
 
-# --- acceptance 7: peers -----------------------------------------------------------------------------------------------
+# --- peers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["min_gru", "min_lstm"])

@@ -1,4 +1,4 @@
-"""The vectorised pendulum against gymnasium, and the offline data made with it (acceptance 12)."""
+"""The vectorised pendulum against gymnasium, and the offline data made with it."""
 
 import gymnasium
 import numpy as np

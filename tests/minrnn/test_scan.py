@@ -69,7 +69,7 @@ def worst(x: Tensor, y: Tensor) -> float:
     return float(((x.cpu() - y).abs() / y.abs().clamp(min=1)).detach().max()) if y.numel() else 0.0
 
 
-# --- acceptance 1: engines agree with the step loop ----------------------------------------------------------------
+# --- engines agree with the step loop ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_h0", [False, True])
@@ -183,7 +183,7 @@ def test_threads_share_the_work_without_changing_it(kind: str, monkeypatch: pyte
     assert torch.equal(grad_alone, grad_shared)
 
 
-# --- acceptance 2 and 15: precision --------------------------------------------------------------------------------
+# --- precision --------------------------------------------------------------------------------
 
 
 def random_gates(steps: int, channels: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -255,7 +255,7 @@ def test_half_precision_gated_scan_with_gradient(engine: str) -> None:
     assert worst(pre.grad.double(), exact_pre.grad) < 0.03
 
 
-# --- acceptance 3 and 9: exact and saturated gates -----------------------------------------------------------------
+# --- exact and saturated gates -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", LINEAR_ENGINES)
@@ -356,7 +356,7 @@ def test_log_space_scan_without_initial_state() -> None:
     assert worst(log_space_scan(a.log(), b.log()).exp(), step_loop(a, b)) < 1e-12
 
 
-# --- acceptance 14: memory -------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------
 
 
 def saved_bytes(engine: str) -> int:

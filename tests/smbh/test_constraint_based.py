@@ -1,4 +1,4 @@
-"""PC and FCI: the graphs of the repository's history (acceptance 13), invalid outputs, spelling of edges."""
+"""PC and FCI: the graphs of the repository's history, invalid outputs, spelling of edges."""
 
 import networkx as nx
 import numpy as np

@@ -19,7 +19,7 @@ LABELLED_DAGS = {1: 1, 2: 3, 3: 25, 4: 543, 5: 29281, 6: 3781503, 7: 1138779265}
 
 
 def inclusion_exclusion(weights: np.ndarray) -> float:
-    """Partition function by inclusion-exclusion over sinks (specification, 2.4 a); signs alternate."""
+    """Partition function by inclusion-exclusion over sinks (Tian and He 2009); signs alternate."""
     n = len(weights)
     A = np.array(
         [[sum(weights[j, P] for P in range(2**n) if P & ~U == 0) for U in range(2**n)] for j in range(n)]

@@ -17,7 +17,7 @@ from lib.smbh.equivalence_classes import class_uniform_edges, classify, edge_sha
 from lib.smbh.top_dags import top_dags
 from tests.smbh.plain_dags import all_dags, dag_log_scores, equivalent, posterior, random_table, to_masks
 
-# Section 4.2 of the specification (the authors' repository history), in percent.
+# From the history of the authors' repository, in percent.
 TOP_CLASSES = {
     "ell": [0.963, 0.69, 0.534, 0.515, 0.499, 0.433, 0.418, 0.354, 0.329, 0.314],
     "len": [0.812, 0.704, 0.695, 0.681, 0.593, 0.503, 0.384, 0.285, 0.275, 0.274],

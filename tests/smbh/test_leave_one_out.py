@@ -1,4 +1,4 @@
-"""Leave one out: standardised once as the authors do, or again; published spreads and spirals (acceptance 10)."""
+"""Leave one out: standardised once as the authors do, or again; published spreads and spirals."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The published matrices come back from the real tables (acceptance 10), and a wrong matrix would be noticed."""
+"""The published matrices come back from the real tables, and a wrong matrix would be noticed."""
 
 import numpy as np
 import pytest
