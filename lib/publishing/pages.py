@@ -439,7 +439,13 @@ def _number(value: Any) -> str:
 
 def benchmark_table(content: Mapping[str, Any], title: str) -> str:
     """Speed ratios to peers as an escaped HTML table; a missed bar is marked as missed."""
-    optional = [key for key in ("what", "device", "dtype") if any(key in row for row in content["rows"])]
+    values = {key: {row.get(key) for row in content["rows"]} for key in ("what", "device", "dtype")}
+    optional = [
+        key for key, found in values.items() if len(found) > 1
+    ]  # what all rows share goes into the caption
+    shared = ", ".join(
+        str(next(iter(found))) for found in values.values() if len(found) == 1 and found != {None}
+    )
     rows = []
     for row in content["rows"]:
         met = {True: "met", False: "missed"}.get(row["meets_bar"], "no bar")
@@ -458,7 +464,9 @@ def benchmark_table(content: Mapping[str, Any], title: str) -> str:
     machine = content["machine"]
     if isinstance(machine, Mapping):
         machine = ", ".join(f"{key} {value}" for key, value in machine.items())
-    return html_table(rows, head, f"{title}. Machine: {machine}.", "")
+    return html_table(
+        rows, head, f"{title}. {f'All rows: {shared}. ' if shared else ''}Machine: {machine}.", ""
+    )
 
 
 def benchmarks_page(all_ledgers: Mapping[str, Ledger], root: Path = ROOT) -> str:

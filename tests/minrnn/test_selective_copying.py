@@ -1,4 +1,4 @@
-"""The generator of selective copying and what depth does to it (acceptance 11)."""
+"""The generator of selective copying and what depth does to it."""
 
 from pathlib import Path
 from types import SimpleNamespace
