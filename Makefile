@@ -6,7 +6,6 @@ PYTHON ?= python3
 CHAPTER ?=
 PROFILE ?= default
 SEED ?= 0
-PORT ?= 8000
 
 # Inside the conda environment of environment.yml that environment is used; everywhere else a virtual environment in .venv.
 ifeq ($(CONDA_DEFAULT_ENV),executable-papers)

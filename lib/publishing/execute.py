@@ -72,9 +72,8 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
     mark = content_hash(slug, profile)
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
-        set_parameters(notebook, {"profile": profile, "out_dir": folder})
-        if not allow_standin:
-            notebook.cells[_parameters_cell(notebook) + 1].source += "\ndata = 'real'"
+        data = {} if allow_standin else {"data": "real"}
+        set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
         os.environ[PROGRESS_VARIABLE] = "0"
         client = NotebookClient(
             notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
@@ -99,10 +98,6 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         write_notebook(page, notebook)
         shutil.copyfile(record, runs / f".{RECORD_NAME}.tmp")
         os.replace(runs / f".{RECORD_NAME}.tmp", runs / RECORD_NAME)
-
-
-def _parameters_cell(notebook: nbformat.NotebookNode) -> int:
-    return next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
