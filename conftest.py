@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from functools import cache
 from pathlib import Path
@@ -16,26 +15,11 @@ os.environ["PAPERS_PROGRESS"] = "0"
 
 
 @cache
-def data_files(slug: str) -> tuple[str, ...]:
-    """Names of the registry's files that a chapter uses, by the string constants in its source and its package."""
-    from lib.datasets import REGISTRY
-
-    sources = [ROOT / "notebooks" / f"{slug}.py", *(ROOT / "lib" / slug).glob("*.py")]
-    constants = {
-        node.value
-        for path in sources
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return tuple(name for name in REGISTRY if name in constants or name.split("/")[1] in constants)
-
-
-@cache
 def missing_data(slug: str) -> str:
     """Why the chapter's stored outputs cannot be compared here; empty if they can."""
-    from lib.datasets import MIRROR_VARIABLE, reachable
+    from lib.datasets import MIRROR_VARIABLE, chapter_files, reachable
 
-    if reachable(data_files(slug)):
+    if reachable(list(chapter_files(slug))):
         return ""
     return f"the real data of {slug} is in neither ${MIRROR_VARIABLE} nor the cache nor reachable: run 'make data'"
 

@@ -12,12 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
-import platform
 import sys
-import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -25,41 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.minrnn.mixers import GRU, LSTM, S6, MinGRU, MinLSTM, StepGRU
 from lib.minrnn.scan import gated_scan, linear_scan, min_gru_scan
-
-Work = Callable[[], Any]
-
-
-def median_interval(values: list[float]) -> tuple[float, float, float]:
-    """The median of independent ``values`` and its distribution-free 95 % interval."""
-    ordered = sorted(values)
-    rank = int(stats.binom.ppf(0.025, len(ordered), 0.5)) - 1
-    rank = max(rank, 0)
-    return float(np.median(ordered)), ordered[rank], ordered[-1 - rank]
-
-
-def seconds(work: Work, at_least: float = 0.03) -> float:
-    """Wall time of one call, averaged over as many calls as fill ``at_least`` seconds; waits for the GPU."""
-    synchronise()
-    calls, start = 0, time.perf_counter()
-    while True:
-        work()
-        calls += 1
-        synchronise()
-        elapsed = time.perf_counter() - start
-        if elapsed >= at_least:
-            return elapsed / calls
-
-
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+from lib.publishing.benchmark import Work, machine, median_interval, seconds, write_results
 
 
 def check(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
@@ -486,20 +453,6 @@ def compare_gpu_scans(report: Report, device: str) -> None:
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """CPU model, cores, threads, GPU and versions; no host name."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    versions = {name: metadata.version(name) for name in ("torch", "numba")}
-    described = {"CPU": model, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        described["GPU"] = torch.cuda.get_device_name()
-    return {**described, "Python": platform.python_version(), **versions}
-
-
 def main() -> int:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(
@@ -530,17 +483,9 @@ def main() -> int:
         "GRU and LSTM compute other functions than minGRU and minLSTM; those rows compare the time of one layer of "
         "equal width, with the same output projection on both sides."
     )
-    content = {
-        "machine": machine(),
-        "rows": report.rows,
-        "times": report.times,
-        "note": " ".join(report.remarks),
-    }
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(options.out)
+        about = machine("torch", "numba")
+        write_results(options.out, about, report.rows, report.times, " ".join(report.remarks))
     return 0
 
 

@@ -16,11 +16,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before NumPy is imported
 
 import argparse
-import json
 import math
-import platform
 import sys
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from lib.publishing.benchmark import machine, seconds, write_results
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.enumeration import agreement, enumerate_posterior
@@ -48,17 +46,6 @@ def tables(n: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(n)
     X = standardise(rng.normal(size=(batch, N_ROWS, n)) @ rng.normal(size=(batch, n, n)))
     return X, log_scores(X)
-
-
-def seconds(function: Callable[[], Any], at_least: float = 0.05) -> float:
-    """Wall time of one call, averaged over as many calls as fill ``at_least`` seconds."""
-    calls, start = 0, time.perf_counter()
-    while True:
-        function()
-        calls += 1
-        elapsed = time.perf_counter() - start
-        if elapsed >= at_least:
-            return elapsed / calls
 
 
 class Report:
@@ -203,19 +190,6 @@ def compare_with_causal_learn(report: Report) -> None:
     )
 
 
-def machine() -> dict[str, Any]:
-    """CPU model, cores and versions; no host name."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        model = models[0] if models else model
-    versions = {name: metadata.version(name) for name in ("numpy", "numba")}
-    return {"CPU": model, "cores": os.cpu_count(), "Python": platform.python_version(), **versions}
-
-
 def main() -> int:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(description="Speed of the exact posterior over DAGs against peers.")
@@ -239,21 +213,13 @@ def main() -> int:
             }
         )
         print(f"edges and paths, n = {n}, one table: ours {1e3 * spent:.3g} ms")
-    content = {
-        "machine": machine(),
-        "rows": report.rows,
-        "times": report.times,
-        "note": (
-            "The 5 min 30 s of the official GPU code are what its authors' progress bars show, on a GPU that they do "
-            "not name; that row compares two machines. causal-learn finds one best graph under BIC, a smaller task. "
-            "sumu.aps gives parent sets only; ancestor paths have no peer but the enumeration."
-        ),
-    }
+    note = (
+        "The 5 min 30 s of the official GPU code are what its authors' progress bars show, on a GPU that they do "
+        "not name; that row compares two machines. causal-learn finds one best graph under BIC, a smaller task. "
+        "sumu.aps gives parent sets only; ancestor paths have no peer but the enumeration."
+    )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(options.out)
+        write_results(options.out, machine("numpy", "numba"), report.rows, report.times, note)
     return 0
 
 

@@ -1,6 +1,6 @@
 """One registry of data files, on pooch.
 
-A file is looked up in this order: the mirror named by the environment variable ``PAPERS_DATA`` (laid out as
+Each chapter lists its files in ``lib/<slug>/data_files.yml``; together they are the registry. A file is looked up in this order: the mirror named by the environment variable ``PAPERS_DATA`` (laid out as
 ``<data set>/<file>``; a relative path counts from the repository's root), the user's cache, the canonical public URL. Every file is checked by its sha256, wherever it comes from;
 nothing is unpickled. ``python -m lib.datasets`` downloads what is missing (``make data``).
 """
@@ -12,14 +12,17 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pooch
+import yaml
 
 from lib.profiles import DATA_POLICIES, OneLineError, choose, nearest
 
 MIRROR_VARIABLE = "PAPERS_DATA"
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
 pooch.get_logger().setLevel("WARNING")
 
 
@@ -33,87 +36,48 @@ class OutOfReachError(DataError):
 
 @dataclass(frozen=True)
 class DataFile:
-    """Where a file comes from: its canonical public URL, sha256, licence and citation (a key of the bibliography or a text)."""
+    """Where a file comes from.
 
-    url: str
+    ``url`` is the canonical public address of a file with this ``sha256``, or None where the public form is another one (an
+    archive, a pickle): such a file comes from a mirror only, and ``origin`` says where its content was published.
+    """
+
+    url: str | None
     sha256: str
     licence: str
     citation: str
+    origin: str = ""
 
 
-_CAUSALBH = "https://raw.githubusercontent.com/ZehaoJin/causalbh/c95f06582af4f19cf442f4a686e450a15db5d14c/"
-_CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/"
+@cache
+def chapter_files(slug: str) -> dict[str, DataFile]:
+    """The data files of one chapter, from ``lib/<slug>/data_files.yml``; empty where a chapter needs none.
+
+    Raises:
+        DataError: if the file is malformed.
+    """
+    path = PACKAGE / slug / "data_files.yml"
+    if not path.is_file():
+        return {}
+    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        return {name: DataFile(**fields) for name, fields in raw.items()}
+    except (AttributeError, TypeError) as error:
+        raise DataError(f"{path.relative_to(ROOT)}: {error}") from error
 
 
-def _galaxies(path: str, sha256: str) -> DataFile:
-    return DataFile(_CAUSALBH + path, sha256, "CC BY 4.0", "Jin et al. 2025, doi:10.3847/1538-4357/ad9ded")
+def registry() -> dict[str, DataFile]:
+    """Name → entry, over all chapters.
 
-
-REGISTRY: dict[str, DataFile] = {
-    "tinyshakespeare/input.txt": DataFile(
-        _CHAR_RNN + "data/tinyshakespeare/input.txt",
-        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        "text: public domain; repository: MIT",
-        "Karpathy 2015, karpathy/char-rnn",
-    ),
-    "smbh/SMBH_Data_03_15_24v2.csv": _galaxies(
-        "SMBH_Data_03_15_24v2.csv", "ea520e08495741cc9a32c7e43ba3c34ba2a450f1ed88d3a87c0651c475a681dc"
-    ),
-    "smbh/causal_BH_ell_withname.csv": _galaxies(
-        "R_e_data/causal_BH_ell_withname.csv",
-        "a66402e2c024f2a97fc6cb7eaff548f94598346ca3f60f67da736307e0f42b52",
-    ),
-    "smbh/causal_BH_len_withname.csv": _galaxies(
-        "R_e_data/causal_BH_len_withname.csv",
-        "b60054be728412fc6c2bc4df31e383f3a5da9a1b31bb9fb36ef3b91ffdfd54dc",
-    ),
-    "smbh/causal_BH_spr_withname.csv": _galaxies(
-        "R_e_data/causal_BH_spr_withname.csv",
-        "71391f8a878cb1af89aad020901ce9eba48593bcb3a7e7917697578a6fe366d3",
-    ),
-    "smbh/causal_BH_ell_std_withname.csv": _galaxies(
-        "R_e_data/causal_BH_ell_std_withname.csv",
-        "6aa50666c48bdb834b2a7dc229959069b6f9f2351c5c2ae4407a519caf5f8eca",
-    ),
-    "smbh/causal_BH_len_std_withname.csv": _galaxies(
-        "R_e_data/causal_BH_len_std_withname.csv",
-        "075007ecf11aac3805f6ad6e5a1b8695b98a6f7733c01e1abca80eb579c9b291",
-    ),
-    "smbh/causal_BH_spr_std_withname.csv": _galaxies(
-        "R_e_data/causal_BH_spr_std_withname.csv",
-        "433e12d4adcc31e52d0ef7a9df5103c8dfc9d702007a823407f3d19e62021cc6",
-    ),
-    "smbh/causal_BH_ell_distance.csv": _galaxies(
-        "R_e_data/causal_BH_ell_distance.csv",
-        "bb93a3e5c84e7024624f3f640c8dc39dad47ecb526ab285a429565cf34cc278c",
-    ),
-    "smbh/causal_BH_len_distance.csv": _galaxies(
-        "R_e_data/causal_BH_len_distance.csv",
-        "6380453801c79b9622d41751d2c28fa370e0c4e8a748412b340379b0ebfcfcc3",
-    ),
-    "smbh/causal_BH_spr_distance.csv": _galaxies(
-        "R_e_data/causal_BH_spr_distance.csv",
-        "a12361e47951a657c81bbc893bdb89e97bbfa2b2cfa1d02b4cdce53bbbf979ec",
-    ),
-    "smbh/causal_BH_ell_6var.csv": _galaxies(
-        "R_e_data/causal_BH_ell_6var.csv", "04a6f616b7c9a165135c81baa781d4d4a98dfa4e234d0a023976cd4ba1f1b404"
-    ),
-    "smbh/causal_BH_len_6var.csv": _galaxies(
-        "R_e_data/causal_BH_len_6var.csv", "6d22bf46792d17d444f4d1a4a5e5dbffb33fb6dc29355ed22b8cb8d439ff8858"
-    ),
-    "smbh/causal_BH_spr_6var.csv": _galaxies(
-        "R_e_data/causal_BH_spr_6var.csv", "db279754c5dd289d9b7d53031e993c17afc6ad367c065fbac95c40ca7ad40047"
-    ),
-    "smbh/sam_ell.csv": _galaxies(
-        "R_e_data/sam_ell.csv", "4879d169214d4bfccca8a3f959168e97db5baa8a2e09b0595c8402891fbe8fe3"
-    ),
-    "smbh/sam_spr.csv": _galaxies(
-        "R_e_data/sam_spr.csv", "f8a01c3d0ef0547c1b60e920362f90ed69bc5fe5334be7eea71eb919b3e60394"
-    ),
-    "smbh/sam_nofb.csv": _galaxies(
-        "R_e_data/sam_nofb.csv", "80421864fefae535f97fa1a038827803e0cb57711d2c746caaed020bc41afa1b"
-    ),
-}
+    Raises:
+        DataError: if a list is malformed, or two chapters register one name differently.
+    """
+    entries: dict[str, DataFile] = {}
+    for path in sorted(PACKAGE.glob("*/data_files.yml")):
+        for name, item in chapter_files(path.parent.name).items():
+            if entries.setdefault(name, item) != item:
+                raise DataError(f"{path.relative_to(ROOT)}: {name!r} is registered differently elsewhere")
+    return entries
 
 
 def cache_dir() -> Path:
@@ -127,9 +91,10 @@ def entry(name: str) -> DataFile:
     Raises:
         DataError: for a name that the registry does not hold.
     """
-    if name not in REGISTRY:
-        raise DataError(f"data file {name!r} is not in the registry{nearest(name, REGISTRY)}")
-    return REGISTRY[name]
+    entries = registry()
+    if name not in entries:
+        raise DataError(f"data file {name!r} is not in the registry{nearest(name, entries)}")
+    return entries[name]
 
 
 def _verify(path: Path, name: str) -> Path:
@@ -161,10 +126,14 @@ def download(name: str, progressbar: bool = False) -> Path:
     """Download ``name`` from its canonical URL into the cache; atomic, checked by sha256.
 
     Raises:
-        OutOfReachError: if the URL does not answer.
+        OutOfReachError: if the URL does not answer, or the file comes from a mirror only.
         DataError: if the checksum differs; no partial file stays behind.
     """
     item = entry(name)
+    if item.url is None:
+        raise OutOfReachError(
+            f"{name} comes from a mirror only: set {MIRROR_VARIABLE} to a folder that holds it (published as: {item.origin})"
+        )
     target = cache_dir() / name
     try:
         pooch.retrieve(
@@ -222,7 +191,10 @@ def reachable(names: Sequence[str], timeout: float = 3.0) -> bool:
     for name in names:
         if local_path(name) is not None:
             continue
-        request = urllib.request.Request(entry(name).url, method="HEAD")  # noqa: S310 (URLs of the registry, https)
+        url = entry(name).url
+        if url is None:
+            return False
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (URLs of the registry, https)
         try:
             with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
                 pass
@@ -234,8 +206,11 @@ def reachable(names: Sequence[str], timeout: float = 3.0) -> bool:
 def main() -> int:
     """Fetch every file of the registry that is neither in the mirror nor in the cache."""
     failures = 0
-    for name in REGISTRY:
+    for name, item in registry().items():
         try:
+            if item.url is None and local_path(name) is None:
+                print(f"{name}: from a mirror only (published as: {item.origin})")
+                continue
             present = local_path(name)
             print(f"{name}: {'present' if present else f'downloaded to {download(name, progressbar=True)}'}")
         except DataError as error:

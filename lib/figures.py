@@ -50,8 +50,8 @@ def set_theme() -> None:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table ready to be displayed: escaped HTML for a page, plain text for a terminal."""
+class Rendered:
+    """A table or a figure ready to be displayed: escaped HTML for a page, plain text for a terminal."""
 
     html: str
     text: str
@@ -63,21 +63,7 @@ class Table:
         return self.text
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as an HTML ``<figure>`` with alternative text and a caption."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def picture(fig: Figure, caption: str, alt: str) -> Picture:
+def picture(fig: Figure, caption: str, alt: str) -> Rendered:
     """Render ``fig`` to a PNG inside a ``<figure>``.
 
     Raises:
@@ -92,7 +78,7 @@ def picture(fig: Figure, caption: str, alt: str) -> Picture:
         f'<figure class="run-figure"><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"/>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
-    return Picture(markup, f"[figure] {alt}")
+    return Rendered(markup, f"[figure] {alt}")
 
 
 def show(fig: Figure, caption: str, alt: str) -> None:
@@ -108,7 +94,7 @@ def show(fig: Figure, caption: str, alt: str) -> None:
 
 def table(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str, digits: int = 3, index: bool = False
-) -> Table:
+) -> Rendered:
     """Make an escaped table.
 
     Args:
@@ -137,7 +123,7 @@ def table(
         f'<div class="run-table"><table><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-    return Table(markup, f"{caption}\n{text.to_string(index=False)}")
+    return Rendered(markup, f"{caption}\n{text.to_string(index=False)}")
 
 
 def _mark(value: str) -> str:

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 
 from lib import claims, datasets
+from lib.atomic import write_text
 from lib.claims import Measurement, Verdict
-from lib.figures import Table, table
+from lib.figures import Rendered, table
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, resolve
 from lib.statistics import mean_interval
 
@@ -170,7 +171,7 @@ class Run(Generic[Settings]):
         """Claim id → verdict, by the rules of the ledger."""
         return claims.ledger(self.slug).judge(self.measurements, self.profile, self.data_source)
 
-    def claims_table(self) -> Table:
+    def claims_table(self) -> Rendered:
         """The table of claims: reported, measured, rule, verdict."""
         rows, verdicts = [], self.verdicts()
         for claim in claims.ledger(self.slug).claims:
@@ -188,7 +189,7 @@ class Run(Generic[Settings]):
             )
         return table(rows, caption=f"Claims of the paper against this run (profile {self.profile}).")
 
-    def settings_table(self) -> Table:
+    def settings_table(self) -> Rendered:
         """The profile's settings: value, unit, meaning and the paper's own value where the paper fixes it."""
         rows = []
         for item in dataclasses.fields(self.settings):  # type: ignore[arg-type]
@@ -241,15 +242,12 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON to a temporary file beside ``path``, then rename it: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(
-            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write ``content`` as JSON, whole or not at all.
+
+    Raises:
+        ValueError: for a number that is not finite; nothing has been written then.
+    """
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_measurements(record: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -266,7 +266,7 @@ show(
 # %%
 from lib.minrnn import decision_model, formal_languages, language_model, selective_copying
 from lib.minrnn.pendulum import collect, score_scale
-from lib.minrnn.workers import Workers
+from lib.workers import Workers
 
 paths = run.fetch(language_model.FILE)
 scale = score_scale(settings.decision_episodes, run.seed)

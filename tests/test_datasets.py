@@ -22,7 +22,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     item = DataFile("http://127.0.0.1:9/table.csv", hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody")
     monkeypatch.setenv(datasets.MIRROR_VARIABLE, str(mirror))
     monkeypatch.setattr(datasets, "cache_dir", lambda: cache)
-    monkeypatch.setattr(datasets, "REGISTRY", {NAME: item})
+    monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
     return mirror, cache
 
 
@@ -96,7 +96,7 @@ def test_a_relative_mirror_counts_from_the_repository(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     item = DataFile("http://127.0.0.1:9/x", hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody")
-    monkeypatch.setattr(datasets, "REGISTRY", {NAME: item})
+    monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
     monkeypatch.setattr(datasets, "ROOT", tmp_path)
     monkeypatch.setenv(datasets.MIRROR_VARIABLE, "mirror")
     path = put(tmp_path / "mirror")
@@ -110,11 +110,61 @@ def test_unknown_name_and_policy() -> None:
         datasets.locate([], "reel")
 
 
+def test_a_file_without_a_public_form_comes_from_a_mirror_only(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = DataFile(None, hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody", "a pickle of nobody's")
+    monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
+    assert not datasets.reachable([NAME])
+    assert datasets.locate([NAME], "auto") is None
+    with pytest.raises(DataError, match=r"mirror only.*a pickle of nobody's"):
+        datasets.locate([NAME], "real")
+    assert datasets.main() == 0
+    assert "from a mirror only" in capsys.readouterr().out
+    path = put(folders[0])
+    assert datasets.locate([NAME], "real") == [path]
+
+
+@pytest.mark.parametrize("text", ["a/b:\n  sha: 1\n", "- a\n", "a/b: text\n"])
+def test_a_malformed_list_of_files_is_one_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "PACKAGE", tmp_path / "lib")
+    monkeypatch.setattr(datasets, "ROOT", tmp_path)
+    (tmp_path / "lib" / "malformed").mkdir(parents=True)
+    (tmp_path / "lib" / "malformed" / "data_files.yml").write_text(text)
+    datasets.chapter_files.cache_clear()
+    with pytest.raises(DataError, match=r"lib/malformed/data_files\.yml") as caught:
+        datasets.registry()
+    assert "\n" not in str(caught.value)
+    datasets.chapter_files.cache_clear()
+
+
+def test_two_chapters_may_share_a_file_but_not_disagree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "PACKAGE", tmp_path / "lib")
+    monkeypatch.setattr(datasets, "ROOT", tmp_path)
+    line = "shared/x.csv: {url: null, sha256: '%s', licence: CC0, citation: nobody, origin: here}\n"
+    for slug, digest in (("first", "0"), ("second", "0"), ("third", "1")):
+        (tmp_path / "lib" / slug).mkdir(parents=True)
+        (tmp_path / "lib" / slug / "data_files.yml").write_text(line % digest)
+        datasets.chapter_files.cache_clear()
+        if slug != "third":
+            assert list(datasets.registry()) == ["shared/x.csv"]
+    with pytest.raises(DataError, match="registered differently"):
+        datasets.registry()
+    datasets.chapter_files.cache_clear()
+
+
 def test_every_entry_is_https_with_a_sha256_a_licence_and_a_citation() -> None:
-    for name, item in datasets.REGISTRY.items():
-        assert item.url.startswith("https://"), name
+    entries = datasets.registry()
+    assert {"tinyshakespeare/input.txt", "smbh/sam_ell.csv"} <= entries.keys()
+    for name, item in entries.items():
+        assert (item.url or "https://").startswith("https://"), name
+        assert item.origin, name
         assert len(item.sha256) == 64, name
         assert int(item.sha256, 16) >= 0, name
         assert item.licence, name
         assert item.citation, name
-        assert not item.url.endswith((".pkl", ".pickle", ".pt", ".pth")), name
+        assert not (item.url or "").endswith((".pkl", ".pickle", ".pt", ".pth")), name

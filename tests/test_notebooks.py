@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from lib.claims import ledger
+from lib.datasets import chapter_files
 from lib.publishing.freshness import ROOT, slugs
 
 PARAMETERS = {
@@ -72,10 +73,8 @@ def test_a_wrong_parameter_ends_with_one_line(
 
 @pytest.mark.parametrize("slug", slugs())
 def test_a_corrupt_data_file_ends_with_one_line(slug: str, tmp_path: Path) -> None:
-    from conftest import data_files
-
     mirror, out_dir = tmp_path / "mirror", tmp_path / "out"
-    for name in data_files(slug):
+    for name in chapter_files(slug):
         (mirror / name).parent.mkdir(parents=True, exist_ok=True)
         (mirror / name).write_text("truncated")
     words = ["-p", "profile", "smoke", "-p", "out_dir", str(out_dir)]
@@ -83,7 +82,7 @@ def test_a_corrupt_data_file_ends_with_one_line(slug: str, tmp_path: Path) -> No
     assert done.returncode != 0
     assert "checksum mismatch" in done.stderr.strip().splitlines()[-1]
     assert not (out_dir / "results.json").exists()
-    assert all((mirror / name).read_text() == "truncated" for name in data_files(slug))
+    assert all((mirror / name).read_text() == "truncated" for name in chapter_files(slug))
 
 
 @pytest.mark.parametrize("slug", slugs())

@@ -9,13 +9,14 @@ import argparse
 import html
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from lib.atomic import write_text
 
 RUN_COLUMNS = ["chapter", "profile", "variant", "seed"]
 COLUMNS = [
@@ -155,16 +156,6 @@ results.csv.</p>
 """
 
 
-def write(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path``, then rename it: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def collect(records: Sequence[Path], table_path: Path, summary_path: Path) -> pd.DataFrame:
     """Write the tidy table and the page of the runs whose records are given.
 
@@ -173,8 +164,8 @@ def collect(records: Sequence[Path], table_path: Path, summary_path: Path) -> pd
     """
     table = tidy_table(records)
     page = summary_page(table)
-    write(table_path, table.to_csv(index=False))
-    write(summary_path, page)
+    write_text(table_path, table.to_csv(index=False))
+    write_text(summary_path, page)
     return table
 
 

@@ -20,6 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from lib.atomic import replacing
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
 from lib.publishing.freshness import (
     METADATA_KEY,
@@ -96,8 +97,8 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         runs.mkdir(parents=True, exist_ok=True)
         page = ROOT / "notebooks" / f"{slug}.ipynb" if profile == "default" else runs / f"{slug}.ipynb"
         write_notebook(page, notebook)
-        shutil.copyfile(record, runs / f".{RECORD_NAME}.tmp")
-        os.replace(runs / f".{RECORD_NAME}.tmp", runs / RECORD_NAME)
+        with replacing(runs / RECORD_NAME) as temporary:
+            shutil.copyfile(record, temporary)
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
@@ -118,10 +119,9 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
-    """Write a notebook to a temporary file beside ``path``, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    """Write a notebook, whole or not at all."""
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def sync(slug: str) -> bool:

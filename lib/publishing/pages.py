@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import nbformat
 from PIL import Image
 
+from lib.atomic import write_text
 from lib.claims import VERDICTS, Claim, Ledger, Verdict, format_measurement, format_reported, ledgers
 from lib.figures import picture, set_theme
 from lib.profiles import OneLineError
@@ -204,9 +205,7 @@ def write_if_changed(path: Path, content: str) -> bool:
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, content)
     return True
 
 

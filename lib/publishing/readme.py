@@ -9,13 +9,13 @@ import argparse
 import hashlib
 import html
 import json
-import os
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from PIL import Image
 
+from lib.atomic import replacing
 from lib.claims import ledgers
 from lib.figures import set_theme
 from lib.profiles import OneLineError
@@ -90,10 +90,11 @@ def write_picture(scores: list[PaperScore], path: Path = PICTURE) -> None:
     """Draw the scorecard and store its fingerprint in the PNG's description."""
     set_theme()
     fig = figure(scores)
-    temporary = path.with_name(f".{path.name}.tmp")
-    fig.savefig(temporary, format="png", dpi=150, metadata={"Description": digest(scores), "Software": None})
+    with replacing(path) as temporary:
+        fig.savefig(
+            temporary, format="png", dpi=150, metadata={"Description": digest(scores), "Software": None}
+        )
     plt.close(fig)
-    os.replace(temporary, path)
 
 
 def check(

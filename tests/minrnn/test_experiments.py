@@ -17,9 +17,9 @@ from lib.minrnn.pendulum import ScoreScale
 from lib.minrnn.profiles import PROFILES, Settings
 from lib.minrnn.selective_copying import CopyingResult, train_copying
 from lib.minrnn.token_model import Architecture, History, Optimisation
-from lib.minrnn.workers import Workers
 from lib.profiles import ParameterError
 from lib.records import Run
+from lib.workers import Workers
 
 SCALE = ScoreScale(-1700.0, -330.0)
 

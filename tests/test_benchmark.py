@@ -1,0 +1,41 @@
+"""What the benchmark scripts share."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.publishing.benchmark import machine, median_interval, seconds, write_results
+from lib.publishing.pages import read_benchmark
+
+
+def test_the_interval_of_a_median_by_order_statistics() -> None:
+    # n = 9: P(both ends miss) = 2 P(Binomial(9, 1/2) <= 1) = 2 * 10 / 512 = 3.9 %, so the second and the eighth value
+    assert median_interval(list(range(9, 0, -1))) == (5.0, 2, 8)
+    assert median_interval([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+    with pytest.raises(ValueError, match="at least one"):
+        median_interval([])
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_the_interval_holds_the_median(values: list[float]) -> None:
+    median, low, high = median_interval(values)
+    assert min(values) <= low <= median <= high <= max(values)
+
+
+def test_seconds_are_those_of_one_call() -> None:
+    assert 0.002 <= seconds(lambda: time.sleep(0.002), at_least=0.02) < 0.02
+
+
+def test_results_are_read_by_the_page(tmp_path: Path) -> None:
+    row = {"peer": "p", "version": "1", "shape": "n = 2", "ratio": 2.0, "low": 1.5, "high": 2.5}
+    write_results(
+        tmp_path / "new" / "x.json", machine("torch"), [{**row, "bar": 1.0, "meets_bar": True}], [], "a note"
+    )
+    content = read_benchmark(tmp_path / "new" / "x.json")
+    assert content["machine"]["torch"]
+    assert content["rows"][0]["ratio"] == 2.0
