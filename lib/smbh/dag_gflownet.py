@@ -215,13 +215,13 @@ class TransformerPolicy(nn.Module):
                 LinearAttentionBlock(width, heads, key_size, embedding) for _ in range(count)
             )
 
-        def head() -> nn.Sequential:
-            return nn.Sequential(
-                nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 128), nn.GELU(), nn.Linear(128, 1)
-            )
+        def head(bias: bool) -> nn.Sequential:
+            last = nn.Linear(128, 1, bias=bias)
+            return nn.Sequential(nn.Linear(width, 256), nn.GELU(), nn.Linear(256, 128), nn.GELU(), last)
 
         self.shared, self.edge_blocks, self.stop_blocks = blocks(3), blocks(2), blocks(2)
-        self.edge_head, self.stop_head = head(), head()
+        # a bias common to all edges would cancel in the softmax over edges
+        self.edge_head, self.stop_head = head(bias=False), head(bias=True)
 
     def forward(self, states: DagStates) -> tuple[Tensor, Tensor]:
         batch, n = states.adjacency.shape[0], self.n
@@ -702,6 +702,23 @@ def train_gflownet(
         GFlowNetData(steps),
     )
     return module.to(run.device).eval()
+
+
+def learned_marginals_job(
+    run: Run[Any],
+    log_scores: np.ndarray,
+    exact: tuple[np.ndarray, np.ndarray],
+    options: GFlowNetOptions,
+    steps: int,
+    samples: int,
+    *,
+    seed: int,
+    name: str,
+) -> LearnedMarginals:
+    """Train one DAG-GFlowNet and compare it with the exact edge and path marginals, each (n, n); see
+    :func:`train_gflownet` and :func:`compare_marginals`."""
+    module = train_gflownet(run, log_scores, options, steps, seed, name)
+    return compare_marginals(module, *exact, samples, seed)
 
 
 def compare_marginals(
