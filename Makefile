@@ -63,7 +63,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/python -m lib.publishing.readme --check
 
 unit: $(ENVIRONMENT)
-	$(BIN)/python -m pytest -m "not slow and not browser" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not slow and not browser" tests
 
 nbval: $(ENVIRONMENT)
 	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=900 notebooks/

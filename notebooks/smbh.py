@@ -82,6 +82,7 @@ from lib.smbh.power import power_curve
 from lib.smbh.profiles import PROFILES
 from lib.smbh.reported import entry, matrix, matrix_deviation, reported, spread_deviation
 from lib.smbh.sensitivity import sensitivity
+from lib.workers import Workers
 
 # %%
 set_theme()
@@ -662,28 +663,25 @@ for n in settings.gflownet_small:
 # marginals compared with the exact ones.
 
 # %%
-learned = {}
-judged = [(settings.gflownet_types[0], s) for s in run.seeds(settings.gflownet_seeds)]
-judged += [(t, run.seed) for t in settings.gflownet_types[1:]]
 n = settings.gflownet_variables
-targets = {t: posterior(sample.base[t].values[:, :n]) for t in settings.gflownet_types}
-for t, s in judged:
-    table = log_scores(standardise(sample.base[t].values[:, :n]))
-    module = gfn.train_gflownet(run, table, options, settings.gflownet_steps, s, f"{t}-{n}-seed{s}")
-    learned[t, n, s] = gfn.compare_marginals(
-        module, targets[t].edges, targets[t].paths, settings.gflownet_samples, s
-    )
+first_type = settings.gflownet_types[0]
+plan = {(first_type, n, s): settings.gflownet_steps for s in run.seeds(settings.gflownet_seeds)}
+plan |= {(t, n, run.seed): settings.gflownet_steps for t in settings.gflownet_types[1:]}
+plan |= {(first_type, m, run.seed): settings.gflownet_between_steps for m in settings.gflownet_between}
+targets, jobs = {}, []
+for (t, m, s), steps in plan.items():
+    values = (sample.base if m == n else sample.extended)[t].values[:, :m]
+    target = targets[t, m] = posterior(values)
+    table = log_scores(standardise(values))
+    named = {"seed": s, "name": f"{t}-{m}-seed{s}"}
+    exact = (target.edges, target.paths)
+    jobs.append((run, table, exact, options, steps, settings.gflownet_samples, named))
 
 # %%
-for m in settings.gflownet_between:
-    t = settings.gflownet_types[0]
-    values = sample.extended[t].values[:, :m]
-    target = posterior(values)
-    table = log_scores(standardise(values))
-    module = gfn.train_gflownet(run, table, options, settings.gflownet_between_steps, run.seed, f"{t}-{m}")
-    learned[t, m, run.seed] = gfn.compare_marginals(
-        module, target.edges, target.paths, settings.gflownet_samples, run.seed
-    )
+workers = Workers(0, run.device)  # trainings side by side on the cores
+trained = workers.start(gfn.learned_marginals_job, jobs)
+learned = dict(zip(plan, trained.results()))
+workers.close()
 show_table(
     [
         {
@@ -700,15 +698,11 @@ show_table(
 )
 
 # %%
-first = [
-    r
-    for (t, m, s), r in learned.items()
-    if t == settings.gflownet_types[0] and m == settings.gflownet_variables
-]
+first = [r for (t, m, s), r in learned.items() if t == first_type and m == n]
 run.measure("gflownet_edge_rmse", [r.edge_rmse for r in first], unit="probability")
 run.measure("gflownet_path_rmse", [r.path_rmse for r in first], unit="probability")
 run.measure("gflownet_edge_excess", [r.edge_rmse - r.sampling_rmse for r in first], unit="probability")
-if "spr" in classes and settings.gflownet_variables == len(BASE) and settings.gflownet_types[0] == "spr":
+if "spr" in classes and n == len(BASE) and first_type == "spr":
     exact_top = classes["spr"]
     gaps = []
     for r in first:
@@ -728,8 +722,8 @@ for m in range(4, settings.timed_up_to + 1):
 off = ~np.eye(n, dtype=bool)
 best = first[0]
 pairs = [
-    ("edges", targets[settings.gflownet_types[0]].edges[off], best.edges[off]),
-    ("paths", targets[settings.gflownet_types[0]].paths[off], best.paths[off]),
+    ("edges", targets[first_type, n].edges[off], best.edges[off]),
+    ("paths", targets[first_type, n].paths[off], best.paths[off]),
 ]
 show(
     figures.gflownet_panels(pairs, curves, exact_seconds),

@@ -14,6 +14,7 @@ import pytest
 
 from lib.claims import ledger
 from lib.datasets import chapter_files
+from lib.profiles import ParameterError
 from lib.publishing.freshness import ROOT, slugs
 
 PARAMETERS = {
@@ -51,16 +52,42 @@ def test_smoke_on_the_stand_in(slug: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "x.ipynb"]
 
 
+WRONG = [
+    ("profile", "tiny", "profile='tiny' is not one of smoke, default, gpu, paper"),
+    ("seed", "abc", "seed='abc' is not a whole number"),
+    ("overrides", {"no_such_setting": 1}, "overrides: unknown setting 'no_such_setting'"),
+    ("accelerator", "cpus", "accelerator='cpus' is not one of auto, cpu, gpu, mps; did you mean 'cpu'?"),
+    ("data", "fake", "data='fake' is not one of auto, real, standin"),
+]
+
+
 @pytest.mark.parametrize("slug", slugs())
+def test_a_wrong_parameter_stops_before_anything_is_written(slug: str, tmp_path: Path) -> None:
+    """The notebook's own opening cells, run in this process with one parameter changed."""
+    cells = [c for c in jupytext.read(ROOT / "notebooks" / f"{slug}.py").cells if c.cell_type == "code"]
+    last = next(i for i, cell in enumerate(cells) if "Run.start(" in cell.source)
+    opening = "\n".join(cell.source for cell in cells[1 : last + 1])
+    for name, value, message in WRONG:
+        names: dict[str, object] = {}
+        exec(cells[0].source, names)
+        assert name in names
+        names |= {name: value, "out_dir": str(tmp_path / "out")}
+        with pytest.raises(ParameterError) as caught:
+            exec(opening, names)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("slug", "words", "message"),
     [
-        (["-p", "profile", "tiny"], "profile='tiny' is not one of smoke, default, gpu, paper"),
-        (["-p", "seed", "abc"], "seed='abc' is not a whole number"),
-        (["-y", "overrides: {no_such_setting: 1}"], "overrides: unknown setting 'no_such_setting'"),
+        *((slug, ["-p", *WRONG[0][:2]], WRONG[0][2]) for slug in slugs()),
+        (slugs()[0], ["-p", *WRONG[1][:2]], WRONG[1][2]),
+        (slugs()[0], ["-y", "overrides: {no_such_setting: 1}"], WRONG[2][2]),
     ],
 )
-def test_a_wrong_parameter_ends_with_one_line(
+def test_a_wrong_parameter_ends_papermill_with_one_line(
     slug: str, words: list[str], message: str, tmp_path: Path
 ) -> None:
     out_dir = tmp_path / "out"

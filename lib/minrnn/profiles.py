@@ -23,7 +23,7 @@ class Settings:
     )
     efficiency_batch: int = setting(8, "sequences", "batch of the timed training step", 64)
     efficiency_width: int = setting(64, "channels", "width d of the timed cells", "not found")
-    efficiency_repeats: int = setting(4, "rounds", "timed rounds; every round times every model once")
+    efficiency_repeats: int = setting(8, "rounds", "timed rounds; every round times every model once")
     efficiency_half_precision: bool = setting(False, "1", "time bfloat16 as well")
 
     # C4, C5, C8: selective copying
@@ -111,7 +111,7 @@ class Settings:
     decision_dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.1)
     decision_episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out")
     decision_evaluation_episodes: int = setting(24, "episodes", "evaluation episodes per seed")
-    decision_seeds: int = setting(3, "seeds", "repetitions of every model", "5 (unsure)")
+    decision_seeds: int = setting(5, "seeds", "repetitions of every model", "5 (unsure)")
     minari_ids: tuple[str, ...] = setting(
         (), "ids", "Minari data sets to train on instead of looking at the pendulum alone"
     )

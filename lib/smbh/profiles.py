@@ -44,8 +44,8 @@ class Settings:
     gflownet_types: tuple[str, ...] = setting(
         ("spr",), "galaxy types", "types it learns", ("ell", "len", "spr")
     )
-    gflownet_steps: int = setting(800, "steps", "optimiser steps of each judged training", 100_000)
-    gflownet_seeds: int = setting(3, "seeds", "trainings of the first type (one for each further type)")
+    gflownet_steps: int = setting(1600, "steps", "optimiser steps of each judged training", 100_000)
+    gflownet_seeds: int = setting(4, "seeds", "trainings of the first type (one for each further type)")
     gflownet_samples: int = setting(20_000, "graphs", "graphs drawn from the trained policy", 100_000)
     gflownet_small: tuple[int, ...] = setting(
         (5,), "variables", "sizes with an exact terminal law (at most 5)"

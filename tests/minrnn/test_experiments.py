@@ -230,17 +230,6 @@ def test_a_killed_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert one.loss == pytest.approx(other.loss, abs=1e-6)
 
 
-def test_workers_keep_the_order_and_pass_errors_on() -> None:
-    for n in (1, 2):
-        workers = Workers(n)
-        assert workers.start(divmod, [(7, 2), (9, 4), (1, 1)]).results() == [(3, 1), (2, 1), (1, 0)]
-        assert workers.start(int, [("11", {"base": 2})]).results() == [3]
-        if n == 2:  # with one worker the error is raised at once
-            with pytest.raises(ZeroDivisionError):
-                workers.start(divmod, [(1, 0)]).results()
-        workers.close()
-
-
 @pytest.mark.slow
 def test_workers_give_the_same_results_as_this_process(tmp_path: Path) -> None:
     small = {"text_models": ["minGRU"], "text_learning_rates": [[1e-2]], "text_width": 8, "text_block": 8, "text_heads": 1,
@@ -254,8 +243,6 @@ def test_workers_give_the_same_results_as_this_process(tmp_path: Path) -> None:
         workers.close()
         losses.append([r[0].history.loss for r in results])
     assert losses[0] == losses[1]
-    with pytest.raises(ValueError, match="must not be negative"):
-        Workers(-1)
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
