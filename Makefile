@@ -82,9 +82,9 @@ data: $(ENVIRONMENT) ## download the data files that are neither in PAPERS_DATA 
 bench: $(ENVIRONMENT) ## measure the speed tables of the book (on an idle machine)
 	@for f in benchmarks/*.py; do $(BIN)/python $$f --out benchmarks/results/$$(basename $$f .py).json || exit 1; done
 
-lock: $(ENVIRONMENT) ## resolve requirements.lock anew from pyproject.toml (needs uv); torch brings its own GPU libraries
+lock: $(ENVIRONMENT) ## bring requirements.lock up to pyproject.toml (needs uv); UPGRADE=1 gives up its present versions
 	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python >= 3.11.\ntorch==2.13.0\n' > requirements.lock.tmp
-	@uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header --no-emit-index-url pyproject.toml \
+	@uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header --no-emit-index-url $(if $(UPGRADE),,--constraints requirements.lock) pyproject.toml \
 		| grep -vE '^(torch|nvidia-[a-z0-9-]+|cuda-[a-z-]+)=' >> requirements.lock.tmp
 	@mv requirements.lock.tmp requirements.lock
 
