@@ -678,7 +678,7 @@ for (t, m, s), steps in plan.items():
     jobs.append((run, table, exact, options, steps, settings.gflownet_samples, named))
 
 # %%
-workers = Workers(0, run.device)  # trainings side by side on the cores
+workers = Workers(settings.workers, run.device)  # trainings side by side on the cores
 trained = workers.start(gfn.learned_marginals_job, jobs)
 learned = dict(zip(plan, trained.results()))
 workers.close()

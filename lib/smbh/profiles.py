@@ -36,6 +36,7 @@ class Settings:
     power_subsamples: int = setting(200, "subsamples", "subsamples per size")
     calibration_datasets: int = setting(20_000, "data sets", "simulated data sets of the calibration")
     calibration_variables: tuple[int, ...] = setting((4, 5), "variables", "sizes of the calibration's graphs")
+    workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     gflownet_network: str = setting("mlp", "name", "network of the DAG-GFlowNet", "transformer")
     gflownet_official: bool = setting(
         False, "yes/no", "the official learning rate, batches and exploration", True
@@ -73,6 +74,7 @@ PROFILES: dict[str, Settings] = {
         power_subsamples=20,
         calibration_datasets=200,
         calibration_variables=(4,),
+        workers=1,
         gflownet_variables=4,
         gflownet_types=("ell",),
         gflownet_steps=60,
