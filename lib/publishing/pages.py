@@ -26,6 +26,7 @@ from PIL import Image
 
 from lib.atomic import write_text
 from lib.claims import VERDICTS, Claim, Ledger, Verdict, format_measurement, format_reported, ledgers
+from lib.datasets import chapter_files
 from lib.figures import picture, set_theme
 from lib.profiles import OneLineError
 from lib.publishing.scorecard import (
@@ -493,6 +494,35 @@ def benchmarks_page(all_ledgers: Mapping[str, Ledger], root: Path = ROOT) -> str
     return "\n".join(parts) or "No benchmark has been run yet.\n"
 
 
+# ---------------------------------------------------------------- the list of data files
+
+
+def data_page(root: Path = ROOT) -> str:
+    """One table of all registered data files, by data set: how to get them, licence, citation, where they were published."""
+    rows = []
+    for slug in CHAPTERS:
+        files = chapter_files(slug)
+        for data_set in dict.fromkeys(name.split("/")[0] for name in files):
+            items = [item for name, item in files.items() if name.split("/")[0] == data_set]
+            ways = ["make data" if item.url else "mirror only" for item in items]
+            target = os.path.relpath(chapter_document(slug, root) + ".html", "book")
+            texts = [
+                dict.fromkeys(_html(getattr(item, key)) for item in items) for key in ("licence", "origin")
+            ]
+            rows.append(
+                [
+                    f"<code>{_html(data_set)}/</code>",
+                    f'<a href="{_html(target)}">{_html(slug)}</a>',
+                    "<br>".join(f"{ways.count(way)}: {_html(way)}" for way in dict.fromkeys(ways)),
+                    "<br>".join(texts[0]),
+                    f"<details><summary>{len(texts[1])} source{'s' * (len(texts[1]) > 1)}</summary>"
+                    f"{'<br>'.join(texts[1])}</details>",
+                ]
+            )
+    head = ["data set", "chapter", "files, and how to get them", "licence", "published as"]
+    return raw_html(html_table(rows, head, "Data files by data set.", "run-data"))
+
+
 # ---------------------------------------------------------------- the list of modules
 
 
@@ -539,6 +569,7 @@ def generated_pages(root: Path = ROOT) -> dict[str, str]:
         "cards.md": landing_cards(scores, root),
         "legend.md": legend(scores),
         "benchmarks.md": benchmarks_page(all_ledgers, root),
+        "data.md": data_page(root),
     }
     pages |= {f"api/{group}.md": api_page(names) for group, names in modules(root).items()}
     for score in scores:

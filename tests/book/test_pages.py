@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from lib.claims import Ledger, ledgers
+from lib.datasets import DataFile
 from lib.publishing import pages
 from lib.publishing.pages import PageError
 from lib.publishing.scorecard import CHAPTERS, ROOT, scorecard
@@ -284,3 +285,16 @@ def test_every_paper_is_cited() -> None:
     for slug in CHAPTERS:
         key = ledgers()[slug].citation
         assert f"{{{key}," in bibliography, f"book/claims/{slug}.yml cites {key}, which references.bib lacks"
+
+
+def test_the_data_page_says_how_each_file_is_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    public = DataFile("https://example.org/x", "0" * 64, "CC0 <1.0>", "nobody", "here")
+    mirror = DataFile(None, "1" * 64, "none stated", "nobody", "a pickle")
+    files = {"minrnn": {"set/x": public, "set/y": public, "set/z": mirror, "other/x": mirror}}
+    monkeypatch.setattr(pages, "chapter_files", lambda slug: files.get(slug, {}))
+    page = pages.data_page(tmp_path)
+    assert page.count("<tr>") == 3  # head, set/, other/
+    assert "2: make data<br>1: mirror only" in page
+    assert "CC0 &lt;1.0&gt;<br>none stated" in page
+    assert "<summary>2 sources</summary>here<br>a pickle" in page
+    assert 'href="papers/minrnn.html"' in page
