@@ -50,8 +50,7 @@ def roll_out(
         actions = (uniform[..., t, None] * cumulative[..., -1:] >= cumulative).sum(-1).clamp(max=grid.dim)
         visited.append(states)
         taken.append(actions.masked_fill(done, PADDING))
-        following, ended = grid.step(states, actions)
-        states = torch.where(done, states, following)
+        states, ended = grid.step(states, actions.masked_fill(done, grid.dim))  # who has ended, stays
         done = done | ended
         if done.all():
             break
@@ -75,6 +74,10 @@ class Packed:
         return Packed(
             *(x.index_select(0, runs) for x in (self.states, self.actions, self.walk, self.position))
         )
+
+    def of_members(self, members: slice) -> Packed:
+        """The lists of a range of members."""
+        return Packed(self.states[members], self.actions[members], self.walk[members], self.position[members])
 
 
 def pack(walks: Walks) -> Packed:
