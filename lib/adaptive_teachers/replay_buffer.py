@@ -60,6 +60,7 @@ class ReplayBuffer(nn.Module):
     priority: Tensor  # (K, capacity)
     stamp: Tensor  # (K, capacity), time of the last addition, EMPTY where there is no entry
     clock: Tensor  # ()
+    slot_of: Tensor | None  # (K, n_states)
 
     def __init__(self, runs: int, capacity: int, n_states: int | None = None) -> None:
         super().__init__()

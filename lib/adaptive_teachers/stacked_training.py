@@ -198,11 +198,6 @@ class StackedTraining(lightning.LightningModule):
         log_pf = log_policy(outputs, every.actions, grid.dim)
         log_pb = grid.log_pb_of(walks).flatten(1).gather(1, packed.position)[self.run_of]
         log_reward = grid.log_reward[walks.terminal]  # (K, B)
-        options = {
-            "asymmetry": self.asymmetry.unsqueeze(1),
-            "mixing": self.mixing.unsqueeze(1),
-            "floor": GUARD,
-        }
         if self.method.objective == "db":
             flow = outputs[..., grid.dim + 1]
 
@@ -227,7 +222,13 @@ class StackedTraining(lightning.LightningModule):
         forward, backward = sum_by_walk(log_pf, every, batch), sum_by_walk(log_pb, every, batch)
         log_z = self.policy.log_z
         delta = trajectory_balance_residual(log_reward, backward[:k], log_z[:k], forward[:k])
-        taught_reward = teacher_log_reward(delta.detach(), log_reward.detach(), **options)
+        taught_reward = teacher_log_reward(
+            delta.detach(),
+            log_reward.detach(),
+            asymmetry=self.asymmetry.unsqueeze(1),
+            mixing=self.mixing.unsqueeze(1),
+            floor=GUARD,
+        )
         delta_teacher = trajectory_balance_residual(
             taught_reward[self.run_of[k:]], backward[k:], log_z[k:], forward[k:]
         )
@@ -285,8 +286,8 @@ class StackedTraining(lightning.LightningModule):
         )
 
     def train_dataloader(self) -> Iterable[Tensor]:
-        """One item per step that is left."""
-        return torch.utils.data.DataLoader(range(len(self.steps) - self.done), batch_size=None)  # type: ignore[arg-type]
+        """One item per step; what a step does is read from the schedule."""
+        return torch.utils.data.DataLoader(range(len(self.steps)), batch_size=None)  # type: ignore[arg-type]
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
