@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -177,6 +178,9 @@ class TreeEnsemble:
             asked = self.feature[root:end][~self.is_leaf[root:end]].unique()
             asked = asked[asked // space.symbols < half]
             answers = first[:, asked // space.symbols] == asked % space.symbols  # (A^(L/2), questions)
+            answers = torch.cat(
+                [torch.ones(n_first, 1, dtype=torch.bool), answers], 1
+            )  # never without a column
             classes, of_first = torch.unique(answers, dim=0, return_inverse=True)
             example = torch.zeros(len(classes), dtype=torch.long)
             example[of_first] = torch.arange(n_first)
@@ -338,7 +342,7 @@ class SequenceTask:
     def contains_mode(self, codes: Tensor) -> Tensor:
         """Number of the mode that each end point is, or −1, (...) → (...)."""
         modes = self.modes.to(codes.device)
-        at = torch.searchsorted(modes, codes).clamp(max=len(modes) - 1)
+        at = torch.searchsorted(modes, codes.contiguous()).clamp(max=len(modes) - 1)
         return torch.where(modes[at] == codes, at, -1)
 
 
@@ -386,7 +390,7 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...] | None]) -> dic
                     f"{path.name}: no array {missing[0]!r}; it holds {', '.join(sorted(file.files))}"
                 )
             arrays = {name: file[name] for name in shapes}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}): {error}") from error
     for name, shape in shapes.items():
         if shape is not None and arrays[name].shape != shape:
