@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -92,30 +92,30 @@ class DriftNetwork(nn.Module):
 
     waves: Tensor  # (T, 2 · harmonics)
 
-    def time_parts(self, members: slice = slice(None)) -> tuple[Tensor, ...]:
-        """What the times 0, 1/T, … add to the first joint layer (and to the scale's), (M, T, h) each."""
+    def weights(self, members: slice = slice(None)) -> DriftWeights:
+        """The weights of ``members``, with everything that depends on the time only computed for all T times."""
         m = len(self.log_z[members])
         e = F.gelu(self.time1(self.waves.expand(m, -1, -1), members))
-        e = F.gelu(self.time2(e, members))
-        firsts = [self.joint1] if self.target is None else [self.joint1, self.scale1]
-        hidden = e.shape[-1]
-        return tuple(
-            torch.baddbmm(f.bias[members].unsqueeze(1), e, f.weight[members][:, hidden:]) for f in firsts
-        )
+        e = F.gelu(self.time2(e, members))  # (M, T, h)
+        drift = _head(e, self.joint1, self.joint2, self.out, members)
+        scale = None
+        if self.target is not None:
+            scale = _head(e, self.scale1, self.scale2, self.scale_out, members)
+        return DriftWeights(_layer(self.state1, members), _layer(self.state2, members), drift, scale)
 
-    def forward(self, x: Tensor, times: tuple[Tensor, ...], members: slice = slice(None)) -> Tensor:
-        """Drifts of ``members`` at x (M, B, S, D) → (M, B, S, D).
+    def forward(self, x: Tensor, weights: DriftWeights, step: int | None = None) -> Tensor:
+        """Drifts at the T times of paths, x (M, B, T, D) → (M, B, T, D), or at one time of them, x (M, B, D) → (M, B, D).
 
         Args:
-            times: :meth:`time_parts` of the S steps at which x is, (M, S, h) each.
+            weights: of the M members that act, from :meth:`weights`. step: which of the T times x is at.
         """
-        m, _, _, dim = x.shape
-        e = F.gelu(self.state1(x.reshape(m, -1, dim), members))
-        e = F.gelu(self.state2(e, members))  # (M, B·S, h)
-        drift = _joint(e, times[0], self.joint1, self.joint2, self.out, members)
-        if self.target is not None:
-            scale = _joint(e, times[1], self.scale1, self.scale2, self.scale_out, members)
-            drift = drift + scale * score(self.target, x).reshape(m, -1, dim)
+        rows = x.reshape(len(x), -1, self.dim)
+        e = F.gelu(torch.baddbmm(weights.state1[1], rows, weights.state1[0]))
+        e = F.gelu(torch.baddbmm(weights.state2[1], e, weights.state2[0]))  # (M, B·T, h)
+        drift = _apply(weights.drift, e, step)
+        if weights.scale is not None:
+            assert self.target is not None
+            drift = drift + _apply(weights.scale, e, step) * score(self.target, rows)
         return drift.view(x.shape)
 
     def parameters_per_member(self) -> int:
@@ -123,19 +123,52 @@ class DriftNetwork(nn.Module):
         return sum(p.numel() for p in self.parameters()) // self.members
 
 
-def _joint(
-    state: Tensor,
-    time: Tensor,
-    first: StackedLinear,
-    second: StackedLinear,
-    last: StackedLinear,
-    members: slice,
-) -> Tensor:
-    """Joint layers on state features (M, B·S, h) and the times' part of the first layer (M, S, h)."""
-    m, rows, hidden = state.shape
-    both = (state @ first.weight[members][:, :hidden]).view(m, -1, *time.shape[1:]) + time.unsqueeze(1)
-    e = F.gelu(both).view(m, rows, hidden)
-    return last(F.gelu(second(e, members)), members)
+Layer = tuple[Tensor, Tensor]
+"""A weight (M, d_in, d_out) and a bias (M, 1, d_out)."""
+
+
+class Head(NamedTuple):
+    """The joint layers: the times' part of the first one (M, T, h), its state half (M, h, h), and two more layers."""
+
+    of_time: Tensor
+    of_state: Tensor
+    second: Layer
+    last: Layer
+
+
+class DriftWeights(NamedTuple):
+    """The weights of some members, ready for use."""
+
+    state1: Layer
+    state2: Layer
+    drift: Head
+    scale: Head | None
+
+
+def _layer(layer: StackedLinear, members: slice) -> Layer:
+    return layer.weight[members], layer.bias[members].unsqueeze(1)
+
+
+def _head(
+    time: Tensor, first: StackedLinear, second: StackedLinear, last: StackedLinear, members: slice
+) -> Head:
+    weight, bias = _layer(first, members)
+    hidden = time.shape[-1]
+    of_time = torch.baddbmm(bias, time, weight[:, hidden:])
+    return Head(of_time, weight[:, :hidden], _layer(second, members), _layer(last, members))
+
+
+def _apply(head: Head, state: Tensor, step: int | None) -> Tensor:
+    """Joint layers on state features (M, B·T, h), or (M, B, h) at one step."""
+    if step is None:
+        m, rows, hidden = state.shape
+        steps = head.of_time.shape[1]
+        both = (state @ head.of_state).view(m, rows // steps, steps, hidden) + head.of_time.unsqueeze(1)
+        e = F.gelu(both).view(m, rows, hidden)
+    else:
+        e = F.gelu(torch.baddbmm(head.of_time[:, step : step + 1], state, head.of_state))
+    e = F.gelu(torch.baddbmm(head.second[1], e, head.second[0]))
+    return torch.baddbmm(head.last[1], e, head.last[0])
 
 
 def score(target: Target, x: Tensor) -> Tensor:
@@ -162,20 +195,18 @@ def roll_out(
     Returns:
         paths (M, B, T + 1, D), X_0 = 0 included.
     """
-    m, batch, steps, dim = noise.shape
-    dt = 1 / steps
-    variance = sigma.square() * dt
+    steps = noise.shape[2]
+    variance = sigma.square() / steps
     if exploration is not None:
         variance = variance + exploration.square()
-    kicks = variance.sqrt().view(-1, 1, 1, 1) * noise
-    times = network.time_parts(members)
-    x = noise.new_zeros(m, batch, 1, dim)
+    kicks = (variance.sqrt().view(-1, 1, 1, 1) * noise).unbind(2)
+    weights = network.weights(members)
+    x = torch.zeros_like(kicks[0])
     path = [x]
-    for i in range(steps):
-        drift = network(x, tuple(t[:, i : i + 1] for t in times), members)
-        x = x + dt * drift + kicks[:, :, i : i + 1]
+    for i, kick in enumerate(kicks):
+        x = torch.add(x + kick, network(x, weights, i), alpha=1 / steps)
         path.append(x)
-    return torch.cat(path, 2)
+    return torch.stack(path, 2)
 
 
 def brownian_bridge(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -212,7 +243,7 @@ def log_forward_over_backward(path: Tensor, drift: Tensor, sigma: Tensor) -> Ten
 
 def score_paths(network: DriftNetwork, path: Tensor, sigma: Tensor, members: slice = slice(None)) -> Tensor:
     """log P_F − log P_B of given paths (M, B, T + 1, D) → (M, B): all states in ONE batched forward pass."""
-    drift = network(path[:, :, :-1], network.time_parts(members), members)
+    drift = network(path[:, :, :-1], network.weights(members))
     return log_forward_over_backward(path, drift, sigma)
 
 

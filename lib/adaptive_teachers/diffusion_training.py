@@ -36,13 +36,12 @@ from lib.adaptive_teachers.diffusion_sampler import (
     score_paths,
 )
 from lib.adaptive_teachers.replay_buffer import VectorBuffer
+from lib.adaptive_teachers.sampler_methods import SAMPLER_METHODS as METHODS
 from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
 from lib.records import Run
 from lib.training import fit, make_trainer
 
-METHODS = ("PIS", "VarGrad", "TB", "ε-noisy", "PER", "Teacher")
-"""In the order in which runs are stacked: what shares a step lies side by side."""
 LOSS_SCALE = 0.5
 """The loss of diffusion samplers is ½ δ², and so is the Teacher's reward."""
 QUANTILE = 0.9
@@ -279,18 +278,17 @@ class StackedSamplers(lightning.LightningModule):
         """PIS: E[log P_F − log P_B − log R] / D by reparametrisation, the gradient running through the whole path."""
         runs, steps = self.pis, self.sizes.steps
         sigma = self.sigma[runs]
-        noise = self._noise(runs)
-        times = self.student.time_parts(runs)
-        x = noise.new_zeros(*noise.shape[:2], 1, self.target.dim)
+        kicks = (sigma / math.sqrt(steps)).view(-1, 1, 1, 1) * self._noise(runs)
+        weights = self.student.weights(runs)
+        x = torch.zeros_like(kicks[:, :, 0])
         path, drifts = [x], []
-        for i in range(steps):
-            drifts.append(self.student(x, tuple(t[:, i : i + 1] for t in times), runs))
-            kick = (sigma / math.sqrt(steps)).view(-1, 1, 1, 1) * noise[:, :, i : i + 1]
+        for i, kick in enumerate(kicks.unbind(2)):
+            drifts.append(self.student(x, weights, i))
             x = x + drifts[-1] / steps + kick
             path.append(x)
-        ratio = log_forward_over_backward(torch.cat(path, 2), torch.cat(drifts, 2), sigma)
+        ratio = log_forward_over_backward(torch.stack(path, 2), torch.stack(drifts, 2), sigma)
         self.reward_calls[runs] += self.sizes.batch
-        return ((ratio - self.target.log_reward(x[:, :, 0])) / self.target.dim).mean(1).sum()
+        return ((ratio - self.target.log_reward(x)) / self.target.dim).mean(1).sum()
 
     def _trajectory_balance(self, i: int) -> Tensor:
         paths = self._behaviour(i)  # (K, B, T + 1, D)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from lib.adaptive_teachers.deceptive_grid import BACKWARD_FORMS, LARGEST_GRID, REWARD_FORMS
 from lib.adaptive_teachers.grid_methods import METHODS
+from lib.adaptive_teachers.sampler_methods import SAMPLER_METHODS, SEQUENCE_METHODS, TASK_NAMES
 from lib.profiles import ParameterError, choose, setting
 
 
@@ -68,8 +69,82 @@ class Settings:
     )
 
     # --- diffusion samplers (C3) ---
+    diffusion_methods: tuple[str, ...] = setting(
+        ("TB", "PER", "Teacher"),
+        "names",
+        "samplers that are compared on the 25 Gaussians",
+        "TB, exploration, PER, Teacher",
+    )
+    diffusion_seeds: int = setting(6, "seeds", "repetitions of every sampler", "not found")
+    diffusion_sigma: float = setting(
+        1.5, "length / sqrt(time)", "noise of the forward process", "not found; 1 in the code"
+    )
+    diffusion_steps: int = setting(25, "steps", "time steps T", 100)
+    diffusion_hidden: int = setting(32, "units", "width of all layers", 256)
+    diffusion_harmonics: int = setting(32, "frequencies", "of the time features", 256)
+    diffusion_batch: int = setting(32, "paths", "batch of every gradient step", 500)
+    diffusion_iterations: int = setting(2500, "iterations", "gradient steps of every Student", 10_000)
+    diffusion_buffer: int = setting(5000, "points", "capacity of the replay buffers", 50_000)
+    diffusion_decay_at: tuple[float, ...] = setting(
+        (0.8,), "share of the iterations", "where all rates fall tenfold", (0.4, 0.8)
+    )
+    diffusion_langevin: bool = setting(
+        False, "1", "add the scaled gradient of log R to the Student's drift", False
+    )
+    diffusion_mixings: tuple[float, ...] = setting(
+        (), "1", "other powers of R in the Teacher's reward, beside the 0.5 of the code"
+    )
+    diffusion_panel_methods: tuple[str, ...] = setting(
+        ("TB", "PER", "Teacher"), "names", "samplers at the other noise levels"
+    )
+    diffusion_other_sigmas: tuple[float, ...] = setting(
+        (1.0, 5.0), "length / sqrt(time)", "other noise levels, which set how hard exploration is"
+    )
+    diffusion_panel_seeds: int = setting(3, "seeds", "repetitions at the other noise levels")
+    diffusion_panel_iterations: int = setting(600, "iterations", "gradient steps at the other noise levels")
+    diffusion_manywell_dim: int = setting(32, "coordinates", "dimension of Manywell", 32)
+    diffusion_manywell_methods: tuple[str, ...] = setting(
+        ("TB", "PER", "Teacher"), "names", "samplers on Manywell"
+    )
+    diffusion_manywell_iterations: int = setting(
+        0, "iterations", "gradient steps on Manywell; 0 leaves it out", 10_000
+    )
+    diffusion_manywell_sigma: float = setting(
+        1.0, "length / sqrt(time)", "noise on Manywell", "not found; 1 in the code"
+    )
+    diffusion_evaluation_samples: int = setting(2000, "samples", "of every bound", "2000; 10000 at the end")
+    diffusion_transport_samples: int = setting(
+        1000, "samples", "of the Wasserstein distance, on each side", 2000
+    )
+    diffusion_evaluations: int = setting(6, "evaluations", "along a training, beside the last one")
 
     # --- biochemical sequences (C4) ---
+    sequence_tasks: tuple[str, ...] = setting(
+        ("TFBind8",), "names", "design tasks", "QM9, sEH, TFBind8, L14-RNA1"
+    )
+    sequence_methods: tuple[str, ...] = setting(
+        ("TB", "PRT", "Teacher + PRT"),
+        "names",
+        "samplers that are compared",
+        "TB, PRT, PER, Teacher, Teacher + PRT, Teacher + PER",
+    )
+    sequence_seeds: int = setting(3, "seeds", "repetitions of every sampler", "3")
+    sequence_rounds: int = setting(
+        300, "rounds", "online batches of every sampler; 0: the task's own number", "2000; QM9 1000"
+    )
+    sequence_hidden: int = setting(
+        128, "units", "width of all layers; 0: the task's own", "128; QM9 and sEH 1024"
+    )
+    sequence_batch: int = setting(32, "strings", "batch of every gradient step", 32)
+    sequence_buffer: int = setting(1000, "strings", "capacity of the replay buffers", 1000)
+    sequence_learning_rate: float = setting(
+        1e-3, "1", "of the Student; a Teacher's is five times as large", 1e-4
+    )
+    sequence_log_z_rate: float = setting(1e-2, "1", "of log Z", 1e-2)
+    sequence_evaluations: int = setting(6, "evaluations", "along a training, beside the last one")
+    sequence_evaluation_samples: int = setting(
+        2048, "strings", "of the bounds where strings cannot be enumerated", 2048
+    )
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -77,9 +152,10 @@ class Settings:
             if is_number and value < 0:
                 raise ParameterError(f"{name}={value} must not be negative")
             counted = name.endswith(("_seeds", "_batch", "_hidden", "_evaluations", "_samples", "_calls"))
-            if is_number and counted and value < 1:
+            if is_number and counted and value < 1 and name != "sequence_hidden":
                 raise ParameterError(f"{name}={value} must be at least 1")
         self._check_grid()
+        self._check_samplers()
 
     def _check_grid(self) -> None:
         choose("grid_reward", self.grid_reward, REWARD_FORMS)
@@ -108,6 +184,33 @@ class Settings:
                 f"grid_reward_calls and grid_map_calls must be at least grid_batch={self.grid_batch}"
             )
 
+    def _check_samplers(self) -> None:
+        for name in ("diffusion_methods", "diffusion_panel_methods", "diffusion_manywell_methods"):
+            for method in getattr(self, name):
+                choose(name, method, SAMPLER_METHODS)
+            missing = [m for m in ("TB", "PER", "Teacher") if m not in getattr(self, name)]
+            if missing and name != "diffusion_panel_methods":
+                raise ParameterError(f"{name}={getattr(self, name)} must hold {missing[0]!r}")
+        for sigma in (self.diffusion_sigma, self.diffusion_manywell_sigma, *self.diffusion_other_sigmas):
+            if not sigma > 0:
+                raise ParameterError(f"a noise level of {sigma} must be positive")
+        if not all(0 < share < 1 for share in self.diffusion_decay_at):
+            raise ParameterError(f"diffusion_decay_at={self.diffusion_decay_at} must lie between 0 and 1")
+        if min(self.diffusion_steps, self.diffusion_iterations, self.diffusion_panel_iterations) < 1:
+            raise ParameterError(
+                "diffusion_steps, diffusion_iterations and diffusion_panel_iterations must be at least 1"
+            )
+        if self.diffusion_manywell_dim < 2 or self.diffusion_manywell_dim % 2:
+            raise ParameterError(
+                f"diffusion_manywell_dim={self.diffusion_manywell_dim} must be even and at least 2"
+            )
+        if not self.sequence_tasks:
+            raise ParameterError("sequence_tasks must name at least one task")
+        for task in self.sequence_tasks:
+            choose("sequence_tasks", task, TASK_NAMES)
+        for method in self.sequence_methods:
+            choose("sequence_methods", method, SEQUENCE_METHODS)
+
 
 _DEFAULT = Settings()
 
@@ -129,7 +232,26 @@ _SMOKE = replace(
     grid_map_calls=240,
     finding_sizes=((2, 8), (2, 16), (4, 8)),
     # --- diffusion ---
+    diffusion_methods=("PIS", "VarGrad", "TB", "ε-noisy", "PER", "Teacher"),
+    diffusion_seeds=2,
+    diffusion_steps=10,
+    diffusion_batch=16,
+    diffusion_iterations=18,
+    diffusion_buffer=64,
+    diffusion_mixings=(0.0,),
+    diffusion_panel_seeds=2,
+    diffusion_panel_iterations=6,
+    diffusion_manywell_dim=4,
+    diffusion_manywell_iterations=6,
+    diffusion_evaluation_samples=200,
+    diffusion_transport_samples=100,
+    diffusion_evaluations=3,
     # --- sequences ---
+    sequence_methods=("TB", "Teacher", "PRT", "PER", "Teacher + PRT", "Teacher + PER"),
+    sequence_seeds=2,
+    sequence_rounds=5,
+    sequence_hidden=8,
+    sequence_evaluations=1,
 )
 
 _GPU = replace(
@@ -145,7 +267,22 @@ _GPU = replace(
     grid_ablation_mixings=(0.0, 0.25, 0.5, 1.0),
     finding_sizes=((2, 32), (2, 64), (2, 128), (2, 256), (4, 8), (4, 16), (4, 32)),
     # --- diffusion ---
+    diffusion_methods=("PIS", "VarGrad", "TB", "ε-noisy", "PER", "Teacher"),
+    diffusion_seeds=5,
+    diffusion_steps=100,
+    diffusion_hidden=256,
+    diffusion_harmonics=256,
+    diffusion_batch=256,
+    diffusion_iterations=1500,
+    diffusion_buffer=50_000,
+    diffusion_mixings=(0.0,),
+    diffusion_panel_iterations=500,
+    diffusion_manywell_iterations=1500,
+    diffusion_transport_samples=2000,
     # --- sequences ---
+    sequence_tasks=("TFBind8", "QM9"),
+    sequence_methods=("TB", "Teacher", "PRT", "PER", "Teacher + PRT", "Teacher + PER"),
+    sequence_rounds=1000,
 )
 
 _PAPER = replace(
@@ -157,7 +294,18 @@ _PAPER = replace(
     grid_pb="official",
     grid_ablation_seeds=5,
     # --- diffusion ---
+    diffusion_batch=500,
+    diffusion_iterations=10_000,
+    diffusion_decay_at=(0.4, 0.8),
+    diffusion_mixings=(0.0, 0.25, 1.0),
+    diffusion_panel_iterations=10_000,
+    diffusion_manywell_iterations=10_000,
+    diffusion_evaluation_samples=10_000,
     # --- sequences ---
+    sequence_tasks=("TFBind8", "QM9", "sEH", "L14-RNA1"),
+    sequence_rounds=0,
+    sequence_hidden=0,
+    sequence_learning_rate=1e-4,
 )
 
 PROFILES: dict[str, Settings] = {"smoke": _SMOKE, "default": _DEFAULT, "gpu": _GPU, "paper": _PAPER}

@@ -194,12 +194,12 @@ def test_paths_are_scored_as_they_were_made_and_the_exploration_widens_them() ->
     noise = torch.randn(2, 4, 6, 2, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         path = roll_out(network, sigma, noise)
-        times = network.time_parts()
-        for i in range(6):  # the step's definition, one network call a step
-            drift = network(path[:, :, i : i + 1], tuple(t[:, i : i + 1] for t in times))[:, :, 0]
+        drifts = network(path[:, :, :-1], network.weights())
+        for i in range(6):  # the step's definition; one time at a time gives the drifts of all at once
+            drift = network(path[:, :, i], network.weights(), i)
+            torch.testing.assert_close(drift, drifts[:, :, i], rtol=0, atol=1e-5)
             step = drift / 6 + sigma.view(2, 1, 1) * math.sqrt(1 / 6) * noise[:, :, i]
             torch.testing.assert_close(path[:, :, i + 1], path[:, :, i] + step, rtol=0, atol=1e-5)
-        drifts = network(path[:, :, :-1], times)
         for k in range(2):
             expected = _ratio_step_by_step(path[k], drifts[k], float(sigma[k]))
             torch.testing.assert_close(score_paths(network, path, sigma)[k], expected, rtol=0, atol=1e-4)
@@ -220,7 +220,7 @@ def test_langevin_parametrisation_adds_the_scaled_score() -> None:
     nearest = target.centres()[(x.unsqueeze(-1) - target.centres()).abs().argmin(-1)]
     close = (x - nearest).abs() < 1  # there one mode dominates and the score is that of its Gaussian
     torch.testing.assert_close(gradient[close], ((nearest - x) / 0.3)[close], rtol=1e-3, atol=1e-3)
-    difference = langevin(x, langevin.time_parts()) - plain(x, plain.time_parts())
+    difference = langevin(x, langevin.weights()) - plain(x, plain.weights())
     torch.testing.assert_close(difference, 0.01 * gradient, rtol=1e-4, atol=1e-5)
 
 
