@@ -33,7 +33,7 @@ def weighted_squares(
         clamp: largest value that δ² is given before the weight (5000 in the sequence tasks of the released code).
     """
     squares = delta.square() if clamp is None else delta.square().clamp(max=clamp)
-    return squares * (1 + asymmetry * (delta > 0))
+    return squares * (1 + asymmetry * (delta > 0).to(delta.dtype))
 
 
 def teacher_log_reward(
