@@ -29,10 +29,10 @@ PAPER_CALLS = {(2, 256): 96_000, (4, 32): 384_000}
 """Reward calls of the two grids whose reported numbers were found."""
 
 
-def make_grid(run: Run[Settings], dim: int, side: int) -> DeceptiveGrid:
-    """The grid of this run's reward and backward policy, on its device."""
+def make_grid(run: Run[Settings], dim: int, side: int, pb: str = "") -> DeceptiveGrid:
+    """The grid of this run's reward and backward policy (or the policy ``pb``), on its device."""
     s = run.settings
-    return DeceptiveGrid(dim, side, s.grid_reward, s.grid_pb, run.device)  # type: ignore[arg-type]
+    return DeceptiveGrid(dim, side, s.grid_reward, pb or s.grid_pb, run.device)  # type: ignore[arg-type]
 
 
 def grid_task(settings: Settings, calls: int) -> GridTask:
@@ -47,11 +47,11 @@ def grid_task(settings: Settings, calls: int) -> GridTask:
 
 
 def train_grid(
-    run: Run[Settings], dim: int, side: int, runs: list[GridRun], task: GridTask
+    run: Run[Settings], dim: int, side: int, runs: list[GridRun], task: GridTask, pb: str = ""
 ) -> list[GridResult]:
     """Train one stack of runs on the grid H = ``side``, d = ``dim``; resumes from a checkpoint of an interrupted run."""
-    module = StackedTraining(make_grid(run, dim, side), runs, task)
-    name = f"grid-{dim}-{side}-" + "-".join(sorted({r.method.replace(" ", "_") for r in runs}))
+    module = StackedTraining(make_grid(run, dim, side, pb), runs, task)
+    name = f"grid-{dim}-{side}-{pb}" + "-".join(sorted({r.method.replace(" ", "_") for r in runs}))
     every = run.settings.checkpoint_every
     trainer = make_trainer(run, max_steps=len(module.steps), name=name, checkpoint_every=every)
     fit(trainer, module)
@@ -93,6 +93,26 @@ def map_jobs(run: Run[Settings]) -> list[Job]:
     s = run.settings
     task = replace(grid_task(s, s.grid_map_calls), evaluations=8, keep_laws=True)
     return [(run, 2, s.grid_map_side, [GridRun("Teacher", run.seed)], task)]
+
+
+def border_jobs(run: Run[Settings]) -> list[Job]:
+    """PRT, the method that fits best, with the released code's backward policy, on the first grid (finding F2)."""
+    s = run.settings
+    runs = [GridRun("PRT", seed) for seed in run.seeds(s.grid_further_seeds)]
+    return [(run, *s.grid_sizes[0], runs, grid_task(s, s.grid_reward_calls[0]), "official")]
+
+
+def border_rows(valid: Sequence[GridResult], official: Sequence[GridResult]) -> list[dict[str, Any]]:
+    """Exact distances of trained Students to the target and to the optimum of the loss that they were trained with."""
+    return [
+        {
+            "trained with P_B": name,
+            "seeds": len(own),
+            "exact TV to the target": float(np.mean([r.last("tv") for r in own])),
+            "exact TV to the optimum of its loss": float(np.mean([r.last("tv_optimum") for r in own])),
+        }
+        for name, own in (("valid", valid), ("official", official))
+    ]
 
 
 # --- reading results ----------------------------------------------------------------------------------------------------

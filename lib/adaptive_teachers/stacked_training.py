@@ -63,7 +63,8 @@ class GridResult:
     """What one run gave; every curve has one value per evaluation.
 
     calls: reward calls; student_steps, teacher_steps: gradient steps; modes: cells of maximum reward visited in training; recall:
-    share of modes with at least half of their target mass under the exact law; tv, kl: exact distances to the target;
+    share of modes with at least half of their target mass under the exact law; tv, kl: exact distances to the target; tv_optimum: to the
+    optimum of the loss under the grid's backward policy;
     log_z_error; mode_mass: exact mass on modes; unvisited_teacher, _student, _untrained: log of the exact mass on modes that training has
     not visited, NaN without a Teacher or without such modes; l1: the paper's sampled L1 of the trained Student; laws: exact laws
     (Student, Teacher) by evaluation, if kept.
@@ -335,6 +336,7 @@ class StackedTraining(lightning.LightningModule):
             "modes": (self.visited & mode).sum(1),
             "visited": self.visited.sum(1),
             "tv": exact_law.total_variation(student, target),
+            "tv_optimum": exact_law.total_variation(student, grid.optimal_law()),
             "kl": exact_law.kl_divergence(target, student),
             "recall": exact_law.mode_recall(grid, student, target),
             "mode_mass": student[:, mode].sum(1),
