@@ -115,8 +115,12 @@ def measure_diffusion(run: Run[Settings], results: Sequence[SamplerResult]) -> N
     taught = select(results, "Teacher", sigma=sigma)
     for method, name in (("TB", "onpolicy"), ("PER", "per")):
         baseline = select(results, method, sigma=sigma)
-        run.measure(f"eubo_gain_over_{name}_25gmm", _last(baseline, "eubo") - _last(taught, "eubo"), unit="nats")
-        run.measure(f"modes_gain_over_{name}_25gmm", _last(taught, "modes") - _last(baseline, "modes"), unit="modes")
+        run.measure(
+            f"eubo_gain_over_{name}_25gmm", _last(baseline, "eubo") - _last(taught, "eubo"), unit="nats"
+        )
+        run.measure(
+            f"modes_gain_over_{name}_25gmm", _last(taught, "modes") - _last(baseline, "modes"), unit="modes"
+        )
     run.measure("eubo_teacher_25gmm", _last(taught, "eubo"), unit="nats")
     gains = equal_call_gains(taught, select(results, "PER", sigma=sigma))
     run.measure("eubo_gain_over_per_25gmm_at_equal_calls", gains, unit="nats")
@@ -155,7 +159,9 @@ def _interval(values: Sequence[float] | np.ndarray, digits: int) -> str:
     return f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def diffusion_rows(results: Sequence[SamplerResult], target: str, sigma: float | None = None) -> list[dict[str, Any]]:
+def diffusion_rows(
+    results: Sequence[SamplerResult], target: str, sigma: float | None = None
+) -> list[dict[str, Any]]:
     """Table 2 of the paper for one target: means with 95 % intervals over seeds, and what each method spent."""
     rows = []
     shown = [r for r in results if r.target == target and (sigma is None or r.run.sigma == sigma)]

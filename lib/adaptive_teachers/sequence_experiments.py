@@ -118,7 +118,9 @@ def sequence_rows(results: Sequence[SequenceResult], task: str) -> list[dict[str
             if not np.isfinite(values).all():
                 return "–"
             mean, low, high, n = mean_interval(values)
-            return f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            return (
+                f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            )
 
         rows.append(
             {
