@@ -319,11 +319,8 @@ for (dim, side), found in trained.items():
 
 # %%
 for (dim, side), found in trained.items():
-    floor = exact_law.l1_floor(
-        DeceptiveGrid(dim, side, settings.grid_reward),
-        settings.grid_l1_samples,
-        np.random.default_rng(run.seed),
-    )
+    world = experiments.make_grid(run, dim, side)
+    floor = exact_law.l1_floor(world, settings.grid_l1_samples, np.random.default_rng(run.seed))
     show(
         figures.final_figure(found, floor),
         caption="What each method ends with; every seed is a dot, diamonds are means with 95 % intervals. Finding modes (left) and fitting the target (middle) are two "
@@ -331,7 +328,7 @@ for (dim, side), found in trained.items():
         alt="Strips of modes visited, exact total variation and sampled L1 by method.",
     )
     show_table(
-        experiments.table_one(found, floor),
+        experiments.table_one(found, floor, float(world.target[world.is_mode].sum())),
         f"Grid ({dim}, {side}): mean ± half-width of the 95 % interval. Network updates: Student's plus Teacher's. Weights: of all networks that act.",
     )
 
@@ -383,6 +380,13 @@ show(
     caption="Share of modes visited by the Teacher without a buffer, by asymmetry C and mixing α: mean, and range over n seeds.",
     alt="Heat map of the share of modes visited for each pair of asymmetry C and mixing alpha.",
 )
+if "mode_gain_c19_over_c0" in run.measurements:
+    gain = run.measurements["mode_gain_c19_over_c0"]
+    display(
+        Markdown(
+            f"C = 19 minus C = 0: {gain.mean:+.2f} of the modes (95 % interval {gain.low:+.2f} to {gain.high:+.2f}, {len(gain.values)} seeds)."
+        )
+    )
 
 # %% [markdown]
 # ## Diffusion samplers (Table 2)

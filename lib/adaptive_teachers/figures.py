@@ -65,6 +65,12 @@ def maps_figure(grid: DeceptiveGrid, result: GridResult, moments: Sequence[int])
     return fig
 
 
+def _thousands(ax: Axes) -> None:
+    """Write large numbers of the horizontal axis as 4k, 8k, …"""
+    if ax.get_xlim()[1] > 5000:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
+
+
 def _curves(ax: Axes, results: Sequence[GridResult], method: str, axis: str, curve: str) -> None:
     own = of_method(results, method)
     values = np.array([r.curves[curve] for r in own])  # (seeds, evaluations)
@@ -85,6 +91,7 @@ def modes_figure(results: Sequence[GridResult]) -> Figure:
             _curves(ax, results, method, axis, "modes")
         ax.axhline(results[0].n_modes, color="0.4", ls="--", lw=1)
         ax.set(xlabel=label, title=f"against {label}")
+        _thousands(ax)
     axes[0].set_ylabel(f"modes visited in training (of {results[0].n_modes})")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
@@ -130,6 +137,7 @@ def fit_figure(results: Sequence[GridResult]) -> Figure:
         for method in present(results, MAIN):
             _curves(ax, results, method, "calls", curve)
         ax.set(xlabel="reward calls", ylabel=label)
+        _thousands(ax)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
@@ -151,6 +159,7 @@ def unvisited_figure(results: Sequence[GridResult]) -> Figure:
         mean = np.array([np.nanmean(values[:, i]) for i in np.flatnonzero(some)])
         ax.plot(np.array(own[0].calls)[some], mean, color=PALETTE[colour], marker=marker, label=label)
     ax.set(xlabel="reward calls", ylabel="log mass on unvisited modes (nats)")
+    _thousands(ax)
     ax.legend()
     return fig
 
