@@ -128,12 +128,12 @@ class Settings:
         "samplers that are compared",
         "TB, PRT, PER, Teacher, Teacher + PRT, Teacher + PER",
     )
-    sequence_seeds: int = setting(3, "seeds", "repetitions of every sampler", "3")
+    sequence_seeds: int = setting(5, "seeds", "repetitions of every sampler", "3")
     sequence_rounds: int = setting(
         300, "rounds", "online batches of every sampler; 0: the task's own number", "2000; QM9 1000"
     )
     sequence_hidden: int = setting(
-        128, "units", "width of all layers; 0: the task's own", "128; QM9 and sEH 1024"
+        64, "units", "width of all layers; 0: the task's own", "128; QM9 and sEH 1024"
     )
     sequence_batch: int = setting(32, "strings", "batch of every gradient step", 32)
     sequence_buffer: int = setting(1000, "strings", "capacity of the replay buffers", 1000)
@@ -141,7 +141,7 @@ class Settings:
         1e-3, "1", "of the Student; a Teacher's is five times as large", 1e-4
     )
     sequence_log_z_rate: float = setting(1e-2, "1", "of log Z", 1e-2)
-    sequence_evaluations: int = setting(6, "evaluations", "along a training, beside the last one")
+    sequence_evaluations: int = setting(3, "evaluations", "along a training, beside the last one")
     sequence_evaluation_samples: int = setting(
         2048, "strings", "of the bounds where strings cannot be enumerated", 2048
     )
@@ -219,7 +219,7 @@ _SMOKE = replace(
     workers=1,
     # --- grid ---
     grid_sizes=((2, 8),),
-    grid_reward_calls=(480,),
+    grid_reward_calls=(240,),
     grid_batch=8,
     grid_hidden=16,
     grid_evaluations=3,
@@ -229,7 +229,7 @@ _SMOKE = replace(
     grid_further_seeds=2,
     grid_ablation_seeds=2,
     grid_map_side=8,
-    grid_map_calls=240,
+    grid_map_calls=160,
     finding_sizes=((2, 8), (2, 16), (4, 8)),
     # --- diffusion ---
     diffusion_methods=("PIS", "VarGrad", "TB", "ε-noisy", "PER", "Teacher"),
@@ -283,6 +283,9 @@ _GPU = replace(
     sequence_tasks=("TFBind8", "QM9"),
     sequence_methods=("TB", "Teacher", "PRT", "PER", "Teacher + PRT", "Teacher + PER"),
     sequence_rounds=1000,
+    sequence_seeds=3,
+    sequence_hidden=128,
+    sequence_evaluations=6,
 )
 
 _PAPER = replace(

@@ -417,7 +417,7 @@ def test_measures_of_the_ledger(tmp_path: Path) -> None:
     }
     gain = [a - b for a, b in zip(shares["Teacher"], shares["TB"], strict=True)]
     assert run.measurements["mode_share_gain_over_onpolicy"].values == pytest.approx(tuple(gain))
-    assert {r.calls[-1] for r in results} == {480}
+    assert {r.calls[-1] for r in results} == {240}
     rows = experiments.table_one(results, 1.0, 0.7)
     assert [r["method"] for r in rows] == [m for m in METHODS if any(x.run.method == m for x in results)]
 
