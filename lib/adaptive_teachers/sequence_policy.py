@@ -99,15 +99,41 @@ class ChildScorer(nn.Module):
         _, counts = space.children(codes, length)
         return scores.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).masked_fill(~counts, -torch.inf)
 
+    def logits_along(self, weights: Weights, path: Tensor) -> Tensor:
+        """Scores of all children of every string of paths but the last, (M, B, L + 1) → (M, B, L, 2A), in one pass."""
+        space, h = self.space, self.hidden
+        a, length = space.symbols, space.length
+        codes = path[..., :-1]  # (M, B, L): one string of each length
+        m = len(codes)
+        place = torch.arange(length, device=codes.device)
+        exponent = place.unsqueeze(1) - 1 - place  # (lengths, places), negative where a string has no symbol
+        digits = codes.unsqueeze(-1) // a ** exponent.clamp(min=0) % a  # (M, B, L, L)
+        member = length * a * torch.arange(m, device=codes.device).view(-1, 1, 1, 1)
+        rows = digits + a * place + member
+        nothing = m * length * a  # a row of zeros behind the tables
+        absent = exponent < 0
+        aligned = rows.masked_fill(absent, nothing)
+        moved = (rows + a).masked_fill(absent, nothing)  # a string below length L has room for the shift
+        table = torch.cat([weights.first.reshape(-1, h), weights.first.new_zeros(1, h)])
+        bags = torch.stack([aligned, moved]).view(-1, length)
+        sums = F.embedding_bag(bags, table, mode="sum", padding_idx=nothing).view(2, m, -1, length, h)
+        left, shifted = (sums + weights.bias1.view(m, 1, 1, h)).unbind(0)  # (M, B, L, h)
+        appended = left.unsqueeze(3) + weights.first.view(m, 1, length, a, h)
+        prepended = shifted.unsqueeze(3) + weights.first[:, :a].view(m, 1, 1, a, h)
+        grown = F.leaky_relu(torch.cat([appended, prepended], 3), SLOPE)
+        of_child = (grown.view(m, -1, h) @ weights.of_child).view(grown.shape)
+        of_parent = torch.baddbmm(
+            weights.bias2, F.leaky_relu(left, SLOPE).reshape(m, -1, h), weights.of_parent
+        )
+        both = F.leaky_relu(of_child + of_parent.view(left.shape).unsqueeze(3), SLOPE)
+        scores = (both.view(m, -1, h) @ weights.last).view(grown.shape[:-1])
+        counts = space.counts_along(codes)
+        return scores.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).masked_fill(~counts, -torch.inf)
+
     def log_pf(self, path: Tensor, members: slice = slice(None)) -> Tensor:
         """log P_F of each step of paths (M, B, L + 1) → (M, B, L)."""
-        weights = self.weights(members)
-        actions = self.space.actions(path)
-        steps = [
-            torch.log_softmax(self.logits(weights, path[..., k], k), -1).gather(-1, actions[..., k, None])
-            for k in range(self.space.length)
-        ]
-        return torch.cat(steps, -1)
+        log_p = torch.log_softmax(self.logits_along(self.weights(members), path), -1)
+        return log_p.gather(-1, self.space.actions(path).unsqueeze(-1)).squeeze(-1)
 
     @torch.no_grad()
     def sample(self, uniform: Tensor, exploration: float = 0.0, members: slice = slice(None)) -> Tensor:

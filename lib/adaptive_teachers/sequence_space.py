@@ -78,6 +78,16 @@ class SequenceSpace:
             twice = self.constant(codes, length).unsqueeze(-1) & (symbol == last.unsqueeze(-1))
         return torch.cat([appended, prepended], -1), torch.cat([torch.ones_like(twice), ~twice], -1)
 
+    def counts_along(self, codes: Tensor) -> Tensor:
+        """Which children count, for one string of each length 0, 1, …, L − 1: codes (..., L) → (..., L, 2A)."""
+        lengths = torch.arange(self.length, device=codes.device)
+        repeated = (self.symbols**lengths - 1) // (self.symbols - 1)  # 11…1 in base A
+        constant = codes % repeated.clamp(min=1) == 0
+        symbol = torch.arange(self.symbols, device=codes.device)
+        same = (symbol == (codes % self.symbols).unsqueeze(-1)) | (lengths == 0).unsqueeze(-1)
+        twice = constant.unsqueeze(-1) & same
+        return torch.cat([torch.ones_like(twice), ~twice], -1)
+
     def parents(self, codes: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """What is left of strings of one length ≥ 1 when the last, or the first, symbol is deleted; (...) each."""
         return codes // self.symbols, codes % self.symbols ** (length - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,15 @@ def _run(tmp_path: Path) -> Run[Any]:
     return Run.start("adaptive_teachers", PROFILES, profile="smoke", accelerator="cpu", out_dir=tmp_path)
 
 
+@pytest.fixture
+def _double() -> Iterator[None]:
+    """Networks in float64: Adam turns the rounding noise of a vanishing gradient into whole steps."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_double")
 def test_stacked_samplers_equal_separate_ones(tmp_path: Path) -> None:
     """Every method, two seeds and two noise levels as one model: each run is what it is alone, evaluations included."""
     run, target = _run(tmp_path), GaussianMixture()
@@ -314,13 +324,13 @@ def test_stacked_samplers_equal_separate_ones(tmp_path: Path) -> None:
         assert alone.reward_calls == stacked.reward_calls
         assert alone.modes == stacked.modes
         for name in ("elbo", "eubo", "log_z_is", "log_z_learned"):
-            np.testing.assert_allclose(getattr(stacked, name), getattr(alone, name), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(stacked.student[-1], alone.student[-1], atol=2e-3)
-        assert stacked.w2 == pytest.approx(alone.w2, abs=2e-3)
+            np.testing.assert_allclose(getattr(stacked, name), getattr(alone, name), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(stacked.student[-1], alone.student[-1], atol=1e-8)
+        assert stacked.w2 == pytest.approx(alone.w2, abs=1e-8)
     taught, plain = together[-1], together[runs.index(SamplerRun("TB", 3, 1.5))]
     assert len(taught.teacher) == 2
     assert not plain.teacher
-    assert taught.elbo[-1] != together[-3].elbo[-1]  # the Teacher's constants matter
+    assert not np.allclose(taught.teacher[-1], together[-3].teacher[-1])  # the Teacher's constants matter
     # one threshold batch, then a batch an iteration (TB), every other (PER), three of four (Teacher)
     per = together[runs.index(SamplerRun("PER", 3, 1.5))]
     assert (plain.reward_calls[-1], per.reward_calls[-1], taught.reward_calls[-1]) == (200, 104, 152)
