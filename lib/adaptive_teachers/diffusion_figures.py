@@ -41,15 +41,15 @@ def samples_figure(results: Sequence[SamplerResult], sigma: float, points: int =
     fig, axes = plt.subplots(2, n + 1, figsize=(3.0 * (n + 1), 6.2), sharex=True, sharey=True)
     panels = [
         *[
-            (axes[0, j], taught.student[j], f"Student, iteration {at}", COLOURS["PER"])
+            (axes[0, j], taught.student[j], f"Student, iteration {at}", COLOURS["Teacher"])
             for j, at in enumerate(taught.snapshot_at)
         ],
         *[
-            (axes[1, j], taught.teacher[j], f"its Teacher, iteration {at}", COLOURS["Teacher"])
+            (axes[1, j], taught.teacher[j], f"its Teacher, iteration {at}", PALETTE[4])
             for j, at in enumerate(taught.snapshot_at)
         ],
         (axes[0, n], plain.student[-1], f"TB, iteration {plain.snapshot_at[-1]}", COLOURS["TB"]),
-        (axes[1, n], per.student[-1], f"PER, iteration {per.snapshot_at[-1]}", PALETTE[3]),
+        (axes[1, n], per.student[-1], f"PER, iteration {per.snapshot_at[-1]}", COLOURS["PER"]),
     ]
     centres = GaussianMixture.centres().numpy()
     lattice = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
@@ -69,7 +69,10 @@ def samples_figure(results: Sequence[SamplerResult], sigma: float, points: int =
 def bounds_figure(
     results: Sequence[SamplerResult], target: str = MIXTURE, sigma: float | None = None, log_z: float = 0.0
 ) -> Figure:
-    """EUBO, ELBO and modes against reward calls: every seed as a thin line, the mean as a thick one; log Z as a dashed line."""
+    """EUBO − log Z, ELBO and modes against reward calls: every seed as a thin line, the mean as a thick one.
+
+    Dashed lines: the true log Z, and all modes.
+    """
     shown = [
         r
         for r in results
@@ -81,18 +84,15 @@ def bounds_figure(
         calls = np.array(own[0].reward_calls) / 1000
         for ax, name in zip(axes, ("eubo", "elbo", "modes"), strict=True):
             curves = np.array([getattr(r, name) for r in own], dtype=float)
+            curves -= log_z if name == "eubo" else 0
             for curve in curves:
                 ax.plot(calls, curve, color=COLOURS[method], lw=0.7, alpha=0.4)
             ax.plot(
                 calls, curves.mean(0), color=COLOURS[method], marker=MARKERS[method], ms=5, lw=2.2, label=method
             )  # fmt: skip
-    for ax, title in zip(
-        axes[:2], ("EUBO: what is missed costs", "ELBO: blind to what is missed"), strict=True
-    ):
-        ax.axhline(log_z, color="0.3", ls="--", lw=1)
-        ax.set(ylabel="nats (dashed: true log Z)", title=title)
-    if min(min(r.eubo) for r in shown) > 0:
-        axes[0].set_yscale("log")
+    axes[0].set(ylabel="EUBO − log Z (nats)", yscale="log", title="What is missed costs")
+    axes[1].axhline(log_z, color="0.3", ls="--", lw=1)
+    axes[1].set(ylabel="ELBO (nats; dashed: true log Z)", title="Blind to what is missed")
     modes = max(max(r.modes) for r in shown)
     axes[2].set(ylabel="modes covered", title="Modes covered by the Student", ylim=(0, max(modes * 1.1, 1)))
     if target == MIXTURE:
@@ -128,7 +128,7 @@ def noise_level_figure(results: Sequence[SamplerResult]) -> Figure:
             )  # fmt: skip
     lengths = {s: next(r.iterations[-1] for r in shown if r.run.sigma == s) for s in sigmas}
     axes[0].set(ylabel="modes covered, of 25", ylim=(0, 26.5), title="The noise sets how hard exploration is")
-    axes[1].set(ylabel="EUBO (nats)", yscale="log", title="and how much a missed mode costs")
+    axes[1].set(ylabel="EUBO (nats, log Z = 0)", yscale="log", title="and how much a missed mode costs")
     for ax in axes:
         ax.set_xticks(places, [f"{s:g}\n({lengths[s]} it.)" for s in sigmas])
         ax.set(xlabel="noise σ of the forward process (iterations trained)", xlim=(-0.5, len(sigmas) - 0.5))

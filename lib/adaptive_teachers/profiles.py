@@ -128,17 +128,20 @@ class Settings:
         "samplers that are compared",
         "TB, PRT, PER, Teacher, Teacher + PRT, Teacher + PER",
     )
-    sequence_seeds: int = setting(5, "seeds", "repetitions of every sampler", "3")
+    sequence_seeds: int = setting(3, "seeds", "repetitions of every sampler", "3")
     sequence_rounds: int = setting(
         300, "rounds", "online batches of every sampler; 0: the task's own number", "2000; QM9 1000"
     )
     sequence_hidden: int = setting(
-        64, "units", "width of all layers; 0: the task's own", "128; QM9 and sEH 1024"
+        128, "units", "width of all layers; 0: the task's own", "128; QM9 and sEH 1024"
     )
     sequence_batch: int = setting(32, "strings", "batch of every gradient step", 32)
     sequence_buffer: int = setting(1000, "strings", "capacity of the replay buffers", 1000)
     sequence_learning_rate: float = setting(
-        1e-3, "1", "of the Student; a Teacher's is five times as large", 1e-4
+        1e-4, "1", "of the Student; a Teacher's is five times as large", 1e-4
+    )
+    sequence_other_rates: tuple[float, ...] = setting(
+        (), "1", "other learning rates at which Teacher + PRT is compared with PRT"
     )
     sequence_log_z_rate: float = setting(1e-2, "1", "of log Z", 1e-2)
     sequence_evaluations: int = setting(3, "evaluations", "along a training, beside the last one")
@@ -206,6 +209,8 @@ class Settings:
             )
         if not self.sequence_tasks:
             raise ParameterError("sequence_tasks must name at least one task")
+        if min((self.sequence_learning_rate, *self.sequence_other_rates)) <= 0:
+            raise ParameterError("the learning rates of the sequences must be positive")
         for task in self.sequence_tasks:
             choose("sequence_tasks", task, TASK_NAMES)
         for method in self.sequence_methods:
@@ -251,6 +256,7 @@ _SMOKE = replace(
     sequence_seeds=2,
     sequence_rounds=5,
     sequence_hidden=8,
+    sequence_other_rates=(1e-3,),
     sequence_evaluations=1,
 )
 
@@ -283,8 +289,7 @@ _GPU = replace(
     sequence_tasks=("TFBind8", "QM9"),
     sequence_methods=("TB", "Teacher", "PRT", "PER", "Teacher + PRT", "Teacher + PER"),
     sequence_rounds=1000,
-    sequence_seeds=3,
-    sequence_hidden=128,
+    sequence_other_rates=(1e-3,),
     sequence_evaluations=6,
 )
 
@@ -307,8 +312,8 @@ _PAPER = replace(
     # --- sequences ---
     sequence_tasks=("TFBind8", "QM9", "sEH", "L14-RNA1"),
     sequence_rounds=0,
+    sequence_other_rates=(),
     sequence_hidden=0,
-    sequence_learning_rate=1e-4,
 )
 
 PROFILES: dict[str, Settings] = {"smoke": _SMOKE, "default": _DEFAULT, "gpu": _GPU, "paper": _PAPER}

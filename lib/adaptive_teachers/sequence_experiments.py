@@ -14,6 +14,8 @@ from lib.records import Run
 from lib.statistics import mean_interval
 
 Job = tuple[Any, ...]
+COMPARED = ("PRT", "Teacher + PRT")
+"""What C4a compares."""
 
 
 def load_tasks(run: Run[Settings]) -> list[SequenceTask]:
@@ -24,47 +26,79 @@ def load_tasks(run: Run[Settings]) -> list[SequenceTask]:
 def sequence_jobs(run: Run[Settings], tasks: Sequence[SequenceTask]) -> list[Job]:
     """Arguments of ``train_sequences``: for each task the methods with replay as one stack, and those without as another.
 
-    RNA strings are folded one by one on the CPU; there each seed is a stack of its own.
+    The comparison of C4a is repeated at the profile's other learning rates, on tasks that are evaluated exactly. RNA strings
+    are folded one by one on the CPU; there each seed is a stack of its own.
     """
     s = run.settings
     jobs = []
     for task in tasks:
-        sizes = SequenceSizes(
-            rounds=s.sequence_rounds or task.sizes.rounds,
-            hidden=s.sequence_hidden or task.sizes.hidden,
-            exploration=task.sizes.exploration,
-            batch=s.sequence_batch,
-            capacity=s.sequence_buffer,
-            learning_rate=s.sequence_learning_rate,
-            log_z_rate=s.sequence_log_z_rate,
-            evaluations=s.sequence_evaluations,
-            evaluation_samples=s.sequence_evaluation_samples,
-        )
         seeds = run.seeds(s.sequence_seeds)
         groups = [seeds] if task.enumerable else [[seed] for seed in seeds]
-        for with_replay in (True, False):
-            for group in groups:
-                runs = [SequenceRun(m, seed) for m in s.sequence_methods for seed in group]
-                chosen = tuple(r for r in runs if bool(r.replay) == with_replay)
-                if chosen:
-                    jobs.append((run, task, chosen, sizes, s.checkpoint_every))
+        rates = [s.sequence_learning_rate, *(s.sequence_other_rates if task.enumerable else ())]
+        for rate in rates:
+            methods = s.sequence_methods if rate == s.sequence_learning_rate else COMPARED
+            sizes = SequenceSizes(
+                rounds=s.sequence_rounds or task.sizes.rounds,
+                hidden=s.sequence_hidden or task.sizes.hidden,
+                exploration=task.sizes.exploration,
+                batch=s.sequence_batch,
+                capacity=s.sequence_buffer,
+                learning_rate=rate,
+                log_z_rate=s.sequence_log_z_rate,
+                evaluations=s.sequence_evaluations,
+                evaluation_samples=s.sequence_evaluation_samples,
+            )
+            for with_replay in (True, False):
+                for group in groups:
+                    runs = [SequenceRun(m, seed) for m in methods for seed in group]
+                    chosen = tuple(r for r in runs if bool(r.replay) == with_replay)
+                    if chosen:
+                        jobs.append((run, task, chosen, sizes, s.checkpoint_every))
     return jobs
 
 
-def select(results: Iterable[SequenceResult], task: str, method: str) -> list[SequenceResult]:
-    """Results of one method on one task, by seed."""
+def select(
+    results: Iterable[SequenceResult], task: str, method: str, rate: float | None = None
+) -> list[SequenceResult]:
+    """Results of one method on one task by seed, at the learning rate that comes first unless another is given."""
     chosen = [r for r in results if r.task == task and r.run.method == method]
-    return sorted(chosen, key=lambda r: r.run.seed)
+    rate = chosen[0].learning_rate if rate is None and chosen else rate
+    return sorted((r for r in chosen if r.learning_rate == rate), key=lambda r: r.run.seed)
 
 
 def gains(
-    results: Sequence[SequenceResult], task: str, method: str, baseline: str
+    results: Sequence[SequenceResult], task: str, method: str, baseline: str, rate: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """By seed: share of modes found by ``method`` minus that of ``baseline``, and EUBO of ``baseline`` minus that of ``method``."""
-    ours, theirs = select(results, task, method), select(results, task, baseline)
+    ours, theirs = select(results, task, method, rate), select(results, task, baseline, rate)
     modes = [(a.modes[-1] - b.modes[-1]) / a.n_modes for a, b in zip(ours, theirs, strict=True)]
     eubo = [b.eubo[-1] - a.eubo[-1] for a, b in zip(ours, theirs, strict=True)]
     return np.array(modes), np.array(eubo)
+
+
+def rate_rows(results: Sequence[SequenceResult], task: str = "TFBind8") -> list[dict[str, Any]]:
+    """Gain of Teacher + PRT over PRT at every learning rate that was run: means with 95 % intervals over seeds."""
+    rows = []
+    for rate in dict.fromkeys(r.learning_rate for r in results if r.task == task):
+        modes, eubo = gains(results, task, "Teacher + PRT", "PRT", rate)
+        found = {m: select(results, task, m, rate) for m in ("PRT", "Teacher + PRT")}
+        rows.append(
+            {
+                "learning rate": f"{rate:g}",
+                "modes, PRT": _interval([r.modes[-1] for r in found["PRT"]], 0),
+                "modes, Teacher + PRT": _interval([r.modes[-1] for r in found["Teacher + PRT"]], 0),
+                "gain (share of modes)": _interval(modes, 3),
+                "gain of EUBO (nats)": _interval(eubo, 2),
+            }
+        )
+    return rows
+
+
+def _interval(values: Sequence[float] | np.ndarray, digits: int) -> str:
+    if not np.isfinite(values).all():
+        return "–"
+    mean, low, high, n = mean_interval(values)
+    return f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def measure_sequences(run: Run[Settings], results: Sequence[SequenceResult]) -> None:
@@ -114,13 +148,7 @@ def sequence_rows(results: Sequence[SequenceResult], task: str) -> list[dict[str
         own = select(results, task, method)
 
         def interval(name: str, digits: int, own: list[SequenceResult] = own) -> str:
-            values = [getattr(r, name)[-1] for r in own]
-            if not np.isfinite(values).all():
-                return "–"
-            mean, low, high, n = mean_interval(values)
-            return (
-                f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-            )
+            return _interval([getattr(r, name)[-1] for r in own], digits)
 
         rows.append(
             {

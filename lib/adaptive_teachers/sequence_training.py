@@ -81,6 +81,7 @@ class SequenceResult:
         modes: distinct modes among all strings sampled in training. elbo, eubo: nats, exact where ``exact``, otherwise means over
             samples (EUBO: NaN without exact samples of the target). tv, recall, mode_mass: from the exact law, else NaN.
         log_z: true log Z, nats (NaN where unknown). n_modes: all modes of the task. parameters: trained numbers.
+        learning_rate: of the Student.
     """
 
     run: SequenceRun
@@ -90,6 +91,7 @@ class SequenceResult:
     n_modes: int
     log_z: float
     parameters: int = 0
+    learning_rate: float = 1e-4
     rounds: list[int] = field(default_factory=list)
     reward_calls: list[int] = field(default_factory=list)
     gradient_steps: list[int] = field(default_factory=list)
@@ -157,17 +159,16 @@ class StackedSequences(lightning.LightningModule):
         constant("asymmetry", [[r.asymmetry] for r in runs], torch.float64)
         constant("by_reward", [[r.replay == "PRT"] for r in runs], torch.bool)
         self.register_buffer("found", torch.zeros(k, len(task.modes), dtype=torch.bool))
-        log_z = math.nan if task.log_z is None else task.log_z
-        weights = self.student.parameters_per_member()
         self.results = [
             SequenceResult(
-                r,
-                task.name,
-                task.source,
-                task.enumerable,
-                len(task.modes),
-                log_z,
-                weights * (2 if r.taught else 1),
+                run=r,
+                task=task.name,
+                source=task.source,
+                exact=task.enumerable,
+                n_modes=len(task.modes),
+                log_z=math.nan if task.log_z is None else task.log_z,
+                parameters=self.student.parameters_per_member() * (2 if r.taught else 1),
+                learning_rate=sizes.learning_rate,
             )
             for r in runs
         ]
@@ -370,7 +371,7 @@ def train_sequences(
     trainer = make_trainer(
         run,
         max_steps=sizes.rounds * module.steps_per_round,
-        name=f"sequences-{task.name}-{methods}-{runs[0].seed}",
+        name=f"sequences-{task.name}-{methods}-{sizes.learning_rate:g}-{runs[0].seed}",
         checkpoint_every=checkpoint_every,
     )
     fit(trainer, module)

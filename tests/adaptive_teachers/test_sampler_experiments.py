@@ -29,6 +29,7 @@ from lib.adaptive_teachers.sequence_experiments import (
     concentrations,
     load_tasks,
     measure_sequences,
+    rate_rows,
     sequence_jobs,
     sequence_rows,
 )
@@ -144,6 +145,18 @@ def test_smallest_gain_over_tasks_is_taken_by_seed(tmp_path: Path) -> None:
     assert "tfbind8_mode_gain" not in run.measurements
 
 
+def test_learning_rates_are_not_mixed(tmp_path: Path) -> None:
+    results = [_strings(m, 0, "TFBind8", 10 + 5 * ("Teacher" in m), 9.0) for m in ("PRT", "Teacher + PRT")]
+    others = [_strings(m, 0, "TFBind8", 40 + 1 * ("Teacher" in m), 7.0) for m in ("PRT", "Teacher + PRT")]
+    for r in others:
+        r.learning_rate = 1e-3
+    run = _run(tmp_path)
+    measure_sequences(run, [*results, *others])
+    assert run.measurements["tfbind8_mode_gain"].values == pytest.approx((0.05,))
+    assert [r["modes, PRT"] for r in rate_rows([*results, *others])] == ["10", "40"]
+    assert [r["gain (share of modes)"] for r in rate_rows([*results, *others])] == ["0.050", "0.010"]
+
+
 def test_jobs_hold_every_run_once_and_give_all_methods_the_same_sizes(tmp_path: Path) -> None:
     run = _run(tmp_path, "default")
     jobs = diffusion_jobs(run)
@@ -232,6 +245,8 @@ def test_figures_and_tables_of_a_small_run(tmp_path: Path) -> None:
     assert {r["method"] for r in rows} == set(run.settings.sequence_methods)
     assert len({r["reward calls"] for r in rows}) == 1
     assert np.isfinite(run.measurements["tfbind8_eubo_gain"].mean)
+    by_rate = rate_rows(strings)
+    assert [r["learning rate"] for r in by_rate] == ["0.0001", "0.001"]
     facts = concentration_rows(concentrations(run))
     assert [f["task"] for f in facts] == ["TFBind8", "QM9"]
     assert {f["data"] for f in facts} == {"standin"}
