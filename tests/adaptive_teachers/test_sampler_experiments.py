@@ -22,6 +22,7 @@ from lib.adaptive_teachers.diffusion_experiments import (
 )
 from lib.adaptive_teachers.diffusion_figures import bounds_figure, noise_level_figure, samples_figure
 from lib.adaptive_teachers.diffusion_training import SamplerResult, SamplerRun, train_samplers
+from lib.adaptive_teachers.manywell import Manywell
 from lib.adaptive_teachers.profiles import PROFILES, Settings
 from lib.adaptive_teachers.sampler_methods import TASK_NAMES
 from lib.adaptive_teachers.sequence_experiments import (
@@ -228,7 +229,7 @@ def test_figures_and_tables_of_a_small_run(tmp_path: Path) -> None:
     figures: list[Figure] = [
         samples_figure(results, 1.5),
         bounds_figure(results, sigma=1.5),
-        bounds_figure(results, target="Manywell-4", log_z=41.0),
+        bounds_figure(results, target="Manywell-4", log_z=Manywell(4).log_z),
         noise_level_figure(results),
     ]
     assert len(figures[0].axes) == 8
