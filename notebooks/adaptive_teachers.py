@@ -241,7 +241,7 @@ show(
 floors = findings.noise_floors(settings.finding_sizes, settings.grid_l1_samples, run.seed)
 show(
     figures.floor_figure(floors),
-    caption="Bars: L1 of a perfect sampler. Diamonds: values quoted from the paper's Table 1 where the grid is shown (Teacher and PRT at (2, 256), scale inferred; the "
+    caption="Grey: L1 of a perfect sampler. Diamonds: values quoted from the paper's Table 1 where the grid is shown (Teacher and PRT at (2, 256), scale inferred; the "
     "range over all methods at (4, 32)). At (2, 256) more than half of the Teacher's reported error is noise of the metric.",
     alt="Noise floor of the sampled L1 metric on each grid, with the paper's reported values as diamonds.",
 )
@@ -282,8 +282,9 @@ sequences = workers.start(train_sequences, sequence_jobs(run, tasks))
 pictured = drawn.results()[0][0]
 show(
     figures.maps_figure(DeceptiveGrid(2, settings.grid_map_side), pictured, (1, 2, 4, 8)),
-    caption="Top: exact law of the Student along one training, beside the target. Bottom: exact law of its Teacher at the same moments. Look for "
-    "regions that are still dark in the Student: the Teacher puts mass there, far beyond what either has visited, and moves on as they are learned.",
+    caption="Top: exact law of the Student along one training, beside the target. Bottom: exact law of its Teacher at the same moments, relative to the uniform law (white). The "
+    "Teacher leaves the corner where every walk starts and covers the whole grid, including cells that neither has visited; the double logarithm of its reward makes it broad. "
+    "Red and blue structure shows where the Student is wrong and where it is already right.",
     alt="Maps of the exact laws of Student and Teacher on a 32 by 32 grid at four moments of training, beside the target.",
 )
 
@@ -566,7 +567,7 @@ show_table(
 # (at-differences)=
 # ## What differs from the paper
 #
-# 1. **Sizes.** The page's grid is $d=4$, $H=8$ with 16,000 reward calls and hidden width 128 (paper: four grids up to $d=4$, $H=32$, up to 384,000 calls, width 256). The profile `gpu` has the
+# 1. **Sizes.** The page's grid is $d=4$, $H=8$ with 12,000 reward calls and hidden width 128 (paper: four grids up to $d=4$, $H=32$, up to 384,000 calls, width 256). The profile `gpu` has the
 #    grids (4, 16) and (4, 32) with fewer calls, `paper` all four with the released budgets. Neither has been run for this page. Two of the four grids are inferred.
 # 2. **Backward policy**: valid on the border by default (F2); `grid_pb="official"` gives the released one, and the `paper` profile uses it.
 # 3. **Metrics**: exact laws. The paper's L1 is shown beside them, its samples drawn from the exact law as multinomial counts, which is the same distribution.

@@ -42,26 +42,34 @@ def _picture(grid: DeceptiveGrid, law: np.ndarray) -> np.ndarray:
 
 
 def maps_figure(grid: DeceptiveGrid, result: GridResult, moments: Sequence[int]) -> Figure:
-    """Exact laws of Student and Teacher at four moments of one training, beside the target."""
+    """Exact laws of Student and Teacher at four moments of one training, beside the target.
+
+    Student and target are shown as probabilities, the Teacher relative to the uniform law, from a thirtieth to thirty times it.
+    """
     fig, axes = plt.subplots(2, len(moments) + 1, figsize=(12, 5.2))
     target = grid.target.cpu().numpy()
     norm = LogNorm(target[target > 0].min() / 3, 3 * target.max())
     pictures: list[tuple[Axes, np.ndarray, str]] = [(axes[0, 0], target, "target")]
+    relative: list[tuple[Axes, np.ndarray, str]] = []
     for column, moment in enumerate(moments, start=1):
         student, teacher = result.laws[moment]
         pictures.append((axes[0, column], student, f"Student, {result.calls[moment]:,} calls"))
-        pictures.append((axes[1, column], teacher, f"Teacher, {result.calls[moment]:,} calls"))
-    for ax, law, title in pictures:
-        image = ax.imshow(_picture(grid, law).T, origin="lower", norm=norm, cmap="viridis")
-        ax.set_title(title, fontsize=10)
-        ax.grid(False)
-        ax.set(xlabel="$s_1$", ylabel="$s_2$")
-        ax.set_xticks([0, grid.side // 2, grid.side - 1])
-        ax.set_yticks([0, grid.side // 2, grid.side - 1])
+        many = teacher * len(grid.terminals)
+        relative.append((axes[1, column], many, f"Teacher, {result.calls[moment]:,} calls"))
+    for kind, scale, colours, label in (
+        (pictures, norm, "viridis", "Student, target:\nprobability"),
+        (relative, LogNorm(1 / 30, 30), "vlag", "Teacher: probability\nover the uniform law's"),
+    ):
+        for ax, law, title in kind:
+            image = ax.imshow(_picture(grid, law).T, origin="lower", norm=scale, cmap=colours)
+            ax.set_title(title, fontsize=10)
+            ax.grid(False)
+            ax.set(xlabel="$s_1$", ylabel="$s_2$")
+            ax.set_xticks([0, grid.side // 2, grid.side - 1])
+            ax.set_yticks([0, grid.side // 2, grid.side - 1])
+        row = axes[0 if kind is pictures else 1]
+        fig.colorbar(image, ax=list(row), location="right", fraction=0.04, label=label)
     axes[1, 0].axis("off")
-    fig.colorbar(
-        image, ax=axes[1, 0], location="left", fraction=0.5, pad=-0.4, label="probability of ending here"
-    )
     return fig
 
 
