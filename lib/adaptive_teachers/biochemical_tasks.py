@@ -160,40 +160,45 @@ class TreeEnsemble:
             node = torch.where(leaf[node], node, torch.where(yes, right[node], left[node]))
         return self.baseline + self.value.to(device)[node].sum(1)
 
-    def table(self, device: torch.device | str = "cpu", rows_at_once: int = 256) -> Tensor:
+    def table(self, device: torch.device | str = "cpu", rows_at_once: int = 64) -> Tensor:
         """Predictions of all A^L strings, (A^L,) in float32.
 
-        A tree sees of the first half of a string only the answers to its own questions there: a class, of which there are
-        few. A row per tree and class holds the predictions over all second halves; a first half is then a sum of one row a tree.
+        Of one half of a string a tree sees only the answers to its own questions there: a class, of which there are few. A
+        tree is a small table over pairs of classes; a row per class of the first half, spread over all second halves, makes
+        the predictions for a first half a sum of one row per tree.
         """
         space, half = self.space, self.space.length // 2
         n_first, n_second = space.symbols**half, space.symbols ** (space.length - half)
         first = space.digits(torch.arange(n_first), half)
-        second = torch.arange(n_second)
+        second = space.digits(torch.arange(n_second), space.length - half)
         index = torch.empty(n_first, len(self.roots), dtype=torch.long)
         rows: list[Tensor] = []
         n_rows = 0
         ends = [*self.roots[1:].tolist(), len(self.value)]
         for t, (root, end) in enumerate(zip(self.roots.tolist(), ends, strict=True)):
             asked = self.feature[root:end][~self.is_leaf[root:end]].unique()
-            asked = asked[asked // space.symbols < half]
-            answers = first[:, asked // space.symbols] == asked % space.symbols  # (A^(L/2), questions)
-            answers = torch.cat(
-                [torch.ones(n_first, 1, dtype=torch.bool), answers], 1
-            )  # never without a column
-            classes, of_first = torch.unique(answers, dim=0, return_inverse=True)
-            example = torch.zeros(len(classes), dtype=torch.long)
-            example[of_first] = torch.arange(n_first)
-            index[:, t] = n_rows + of_first
-            n_rows += len(classes)
+            early = asked // space.symbols < half
+            of_first, some_first = _classes(first, asked[early], space.symbols)
+            of_second, some_second = _classes(second, asked[~early] - half * space.symbols, space.symbols)
             one = replace(self, baseline=0.0, roots=self.roots[t : t + 1])
-            strings = (example.unsqueeze(1) * n_second + second).to(device)
-            rows.append(one(strings.flatten()).view(len(classes), n_second))
-        table = torch.cat(rows)
-        parts = [
-            F.embedding_bag(part.to(device), table, mode="sum").float() for part in index.split(rows_at_once)
-        ]
+            pairs = some_first.unsqueeze(1) * n_second + some_second
+            values = one(pairs.flatten()).view(pairs.shape).float()
+            rows.append(values[:, of_second])
+            index[:, t] = n_rows + of_first
+            n_rows += len(some_first)
+        table = torch.cat(rows).to(device)
+        parts = [F.embedding_bag(i.to(device), table, mode="sum") for i in index.split(rows_at_once)]
         return (torch.cat(parts) + self.baseline).flatten()
+
+
+def _classes(digits: Tensor, asked: Tensor, symbols: int) -> tuple[Tensor, Tensor]:
+    """Strings (n, k) by their answers to the questions ``asked``: the class of each (n,), and one string of each class."""
+    answers = digits[:, asked // symbols] == asked % symbols  # (n, questions)
+    always = torch.ones(len(digits), 1, dtype=torch.bool)  # so that there is a column
+    classes, of = torch.unique(torch.cat([always, answers], 1), dim=0, return_inverse=True)
+    example = torch.zeros(len(classes), dtype=torch.long)
+    example[of] = torch.arange(len(digits))
+    return of, example
 
 
 @dataclass
