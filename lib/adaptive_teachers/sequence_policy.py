@@ -24,7 +24,8 @@ from lib.adaptive_teachers.stacked_layers import StackedLinear
 
 SLOPE = 0.01  # of the leaky rectifier
 LARGEST_LOGIT = 50.0
-_ACTIVATIONS = 1 << 22  # numbers in one layer of one chunk of the exact evaluation: 16 MB
+_ACTIVATIONS = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Numbers in one layer of one chunk of the exact evaluation: what fits a core's cache, and what fills a GPU."""
 
 
 class ChildScorer(nn.Module):
@@ -95,7 +96,7 @@ class ChildScorer(nn.Module):
         of_child = grown.view(m, -1, h) @ weights.of_child  # (M, N·2A, h)
         of_parent = torch.baddbmm(weights.bias2, F.leaky_relu(left, SLOPE), weights.of_parent)  # (M, N, h)
         both = F.leaky_relu(of_child.view(m, n, 2 * a, h) + of_parent.unsqueeze(2), SLOPE)
-        scores = (both.view(m, -1, h) @ weights.last).view(m, n, 2 * a)
+        scores = (both * weights.last.view(m, 1, 1, h)).sum(-1)  # faster than a product with one column
         _, counts = space.children(codes, length)
         return scores.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).masked_fill(~counts, -torch.inf)
 
@@ -126,7 +127,7 @@ class ChildScorer(nn.Module):
             weights.bias2, F.leaky_relu(left, SLOPE).reshape(m, -1, h), weights.of_parent
         )
         both = F.leaky_relu(of_child + of_parent.view(left.shape).unsqueeze(3), SLOPE)
-        scores = (both.view(m, -1, h) @ weights.last).view(grown.shape[:-1])
+        scores = (both * weights.last.view(m, 1, 1, 1, h)).sum(-1)
         counts = space.counts_along(codes)
         return scores.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).masked_fill(~counts, -torch.inf)
 
@@ -225,7 +226,8 @@ def exact_law(policy: ChildScorer, log_reward: Tensor) -> ExactLaw:
         target.insert(0, above)
 
     weights = policy.weights()
-    rows_at_once = max(1, _ACTIVATIONS // (m * space.n_children * policy.hidden))
+    room = _ACTIVATIONS.get(log_reward.device.type, 1 << 22)
+    rows_at_once = max(1, room // (m * space.n_children * policy.hidden))
     flow = torch.ones(m, 1, dtype=torch.float64, device=log_reward.device)
     elbo, eubo = (torch.zeros(m, dtype=torch.float64, device=log_reward.device) for _ in range(2))
     for k in range(space.length):
