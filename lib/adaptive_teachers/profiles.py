@@ -24,7 +24,7 @@ class Settings:
         ((4, 8),), "(d, H)", "grids on which all methods are compared", "(2, 128), (2, 256), (4, 16), (4, 32)"
     )
     grid_reward_calls: tuple[int, ...] = setting(
-        (12_000,), "calls", "reward calls of every method, one number per grid", "96000; 384000 at (4, 32)"
+        (10_000,), "calls", "reward calls of every method, one number per grid", "96000; 384000 at (4, 32)"
     )
     grid_reward: str = setting(
         "official", "name", "float (official) or integer (exact) comparison of the reward", "official"
@@ -32,7 +32,7 @@ class Settings:
     grid_pb: str = setting("valid", "name", "backward policy on the border: valid or official", "official")
     grid_batch: int = setting(16, "trajectories", "batch of every gradient step", 16)
     grid_hidden: int = setting(128, "units", "width of the two hidden layers", 256)
-    grid_evaluations: int = setting(10, "evaluations", "exact evaluations along a training")
+    grid_evaluations: int = setting(8, "evaluations", "exact evaluations along a training")
     grid_l1_samples: int = setting(100_000, "samples", "draws of the paper's sampled L1", 100_000)
     grid_methods: tuple[str, ...] = setting(
         ("TB", "ε-noisy", "GAFN", "PRT", "PER", "Teacher", "Teacher + PER"),
@@ -63,7 +63,7 @@ class Settings:
     )
     grid_ablation_seeds: int = setting(3, "seeds", "repetitions of every pair (C, α)")
     grid_map_side: int = setting(32, "positions", "side H of the two-dimensional grid that is drawn")
-    grid_map_calls: int = setting(9600, "calls", "reward calls of the run that is drawn")
+    grid_map_calls: int = setting(8000, "calls", "reward calls of the run that is drawn")
     finding_sizes: tuple[tuple[int, int], ...] = setting(
         ((2, 32), (2, 64), (2, 128), (2, 256), (4, 8), (4, 16)), "(d, H)", "grids of the findings"
     )
@@ -75,7 +75,7 @@ class Settings:
         "samplers that are compared on the 25 Gaussians",
         "TB, exploration, PER, Teacher",
     )
-    diffusion_seeds: int = setting(6, "seeds", "repetitions of every sampler", "not found")
+    diffusion_seeds: int = setting(5, "seeds", "repetitions of every sampler", "not found")
     diffusion_sigma: float = setting(
         1.5, "length / sqrt(time)", "noise of the forward process", "not found; 1 in the code"
     )
@@ -83,7 +83,7 @@ class Settings:
     diffusion_hidden: int = setting(32, "units", "width of all layers", 256)
     diffusion_harmonics: int = setting(32, "frequencies", "of the time features", 256)
     diffusion_batch: int = setting(32, "paths", "batch of every gradient step", 500)
-    diffusion_iterations: int = setting(1800, "iterations", "gradient steps of every Student", 10_000)
+    diffusion_iterations: int = setting(1500, "iterations", "gradient steps of every Student", 10_000)
     diffusion_buffer: int = setting(5000, "points", "capacity of the replay buffers", 50_000)
     diffusion_decay_at: tuple[float, ...] = setting(
         (0.8,), "share of the iterations", "where all rates fall tenfold", (0.4, 0.8)
@@ -101,7 +101,7 @@ class Settings:
         (1.0, 5.0), "length / sqrt(time)", "other noise levels, which set how hard exploration is"
     )
     diffusion_panel_seeds: int = setting(3, "seeds", "repetitions at the other noise levels")
-    diffusion_panel_iterations: int = setting(450, "iterations", "gradient steps at the other noise levels")
+    diffusion_panel_iterations: int = setting(400, "iterations", "gradient steps at the other noise levels")
     diffusion_manywell_dim: int = setting(32, "coordinates", "dimension of Manywell", 32)
     diffusion_manywell_methods: tuple[str, ...] = setting(
         ("TB", "PER", "Teacher"), "names", "samplers on Manywell"
