@@ -214,11 +214,13 @@ def warm(work: Work, steps: int) -> None:
         work()
 
 
-def compare_grid(report: Report, dim: int, side: int, hidden: int, warm_up: int, stack: int = 8) -> None:
-    """One trajectory-balance iteration of a run, alone and in a stack, against torchgfn."""
+def compare_grid(
+    report: Report, dim: int, side: int, hidden: int, warm_up: int, stack: int = 8
+) -> TorchGfnIteration | None:
+    """One trajectory-balance iteration of a run, alone and in a stack, against torchgfn; returns the trained peer."""
     version = torchgfn_version()
     if version is None:
-        return
+        return None
     grid = DeceptiveGrid(dim, side, reward="exact")
     theirs = TorchGfnIteration(dim, side, hidden)
     states = torch.randint(grid.n_states, (500,), generator=torch.Generator().manual_seed(0))
@@ -239,14 +241,25 @@ def compare_grid(report: Report, dim: int, side: int, hidden: int, warm_up: int,
             f"{theirs.transitions:.0f} transitions on average and one of ours (K = {runs}) {ours.transitions:.0f}; "
             f"per transition the ratio is {row['ratio'] / lengths:.2g}."
         )
+    return theirs
 
 
-def compare_exact_law(report: Report, sizes: Sequence[tuple[int, int]], hidden: int, warm_up: int) -> None:
-    """The exact law of the end points against 100,000 samples, drawn in big batches by our own sampler and by torchgfn's."""
-    version, n, batch = torchgfn_version(), 100_000, 5000
+def compare_exact_law(
+    report: Report,
+    sizes: Sequence[tuple[int, int, int]],
+    hidden: int,
+    warm_up: int,
+    peer: TorchGfnIteration | None,
+) -> None:
+    """The exact law of the end points against 100,000 samples, drawn in big batches by our own sampler and by torchgfn's.
+
+    Args:
+        sizes: d, H and turns. peer: a trained torchgfn sampler; it is timed on the grid of its size.
+    """
+    n, batch = 100_000, 5000
     draw = torch.Generator().manual_seed(0)
     member = torch.zeros(1, dtype=torch.long)
-    for dim, side in sizes:
+    for dim, side, turns in sizes:
         grid = DeceptiveGrid(dim, side)
         ours = StackedIteration(grid, 1, hidden)
         warm(ours, warm_up)
@@ -261,25 +274,23 @@ def compare_exact_law(report: Report, sizes: Sequence[tuple[int, int]], hidden: 
             return torch.bincount(walks.terminal[0], minlength=grid.n_states)
 
         exact, counts = law(), part()
-        chi = float(((counts - batch * exact) ** 2).sum() / (batch * (exact * (1 - exact)).sum()))
-        if not 0.5 < chi < 2:
+        # squared distance of the counts over its expectation for samples of that law
+        distance = float(((counts - batch * exact) ** 2).sum() / (batch * (exact * (1 - exact)).sum()))
+        if not 0.5 < distance < 2:
             raise SystemExit(
-                f"exact law on ({dim}, {side}): samples lie {chi:.2f} variances from it; nothing is timed"
+                f"exact law on ({dim}, {side}): samples lie {distance:.2f} times as far from it as samples of it would; "
+                "nothing is timed"
             )
-        shape = f"d = {dim}, H = {side}, h = {hidden}"
-        turns = min(report.turns, 9)
-        what = "exact law of the end points"
-        report.compare(
-            what, f"{n:,} samples, our own sampler", torch.__version__, shape, law, part, 50.0, batch / n, turns
-        )  # fmt: skip
-        report.times[-1]["milliseconds"] *= n / batch  # the share was the sampler's, not ours
-        if version is not None:
-            theirs = TorchGfnIteration(dim, side, hidden)
-            warm(theirs, warm_up)
+        rivals: list[tuple[str, str, Work]] = [(f"{n:,} samples, our own sampler", torch.__version__, part)]
+        if peer is not None and (peer.env.ndim, peer.env.height) == (dim, side):
+            rivals.append(
+                (f"{n:,} samples, torchgfn", metadata.version("torchgfn"), lambda: peer.sample(batch))
+            )
+        for name, version, work in rivals:
             report.compare(
-                what, f"{n:,} samples, torchgfn", version, shape, law, lambda t=theirs: t.sample(batch), 50.0, batch / n, turns
+                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}", law, work, 50.0, batch / n, turns
             )  # fmt: skip
-            report.times[-1]["milliseconds"] *= n / batch
+            report.times[-1]["milliseconds"] *= n / batch  # the share was the sampler's, not ours
     report.remarks.append(
         f"Of the {n:,} samples {batch:,} were drawn in each turn, in one batch, and their time multiplied by {n // batch}; "
         "the exact law has no sampling error at all."
@@ -339,10 +350,10 @@ def _log_normal(x: Tensor, variance: float) -> Tensor:
     return (-0.5 * (x.square() / variance + math.log(2 * math.pi * variance))).sum(-1)
 
 
-def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int]]) -> None:
+def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]]) -> None:
     """Off-policy step: draw paths back from end points, score them, and take the gradient."""
     target, sigma = GaussianMixture(), 1.5
-    for batch, steps, hidden in shapes:
+    for batch, steps, hidden, turns in shapes:
         generator = torch.Generator().manual_seed(0)
         network = DriftNetwork(2, hidden, steps, [generator])
         with torch.no_grad():
@@ -374,7 +385,7 @@ def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int]]) ->
             work()
         report.compare(
             "off-policy diffusion step", "sequential bridge and scoring, T network calls", torch.__version__,
-            f"batch {batch}, T = {steps}, h = {hidden}", ours, theirs, 3.0,
+            f"batch {batch}, T = {steps}, h = {hidden}", ours, theirs, 3.0, turns=turns,
         )  # fmt: skip
 
 
@@ -534,15 +545,15 @@ def main() -> int:
     torch.set_num_threads(1)
     report = Report(turns=3 if options.quick else 20)
     if options.quick:
-        compare_grid(report, 2, 8, 32, 5)
-        compare_exact_law(report, [(2, 8)], 32, 5)
-        compare_diffusion(report, [(16, 10, 16)])
+        peer = compare_grid(report, 2, 8, 32, 5)
+        compare_exact_law(report, [(2, 8, 3)], 32, 5, peer)
+        compare_diffusion(report, [(16, 10, 16, 3)])
         compare_strings(report, [("TFBind8", 8, 4, 16)])
         compare_stacking(report, "cpu", 4, 16, 3)
     else:
-        compare_grid(report, 4, 16, 256, WARM_UP)
-        compare_exact_law(report, [(2, 64), (2, 256), (4, 16)], 256, WARM_UP)
-        compare_diffusion(report, [(64, 25, 64), (64, 100, 64), (500, 100, 256)])
+        peer = compare_grid(report, 4, 16, 256, WARM_UP)
+        compare_exact_law(report, [(2, 64, 9), (2, 256, 3), (4, 16, 9)], 256, WARM_UP, peer)
+        compare_diffusion(report, [(64, 25, 64, 20), (64, 100, 64, 20), (500, 100, 256, 5)])
         compare_strings(report, [("TFBind8", 8, 4, 128)])
         compare_stacking(report, "cpu", 8, 256, WARM_UP)
     if torch.cuda.is_available():
