@@ -436,7 +436,7 @@ show(
 # %%
 show(
     diffusion_figures.bounds_figure(diffused, sigma=settings.diffusion_sigma),
-    caption=f"EUBO, ELBO and modes covered against reward calls at σ = {settings.diffusion_sigma:g} (thin: seeds, thick: mean; dashed: log Z). Evaluations are not counted as reward calls.",
+    caption=f"EUBO above log Z, ELBO and modes covered against reward calls at σ = {settings.diffusion_sigma:g} (thin: seeds, thick: mean; dashed: true log Z, all modes). Evaluations are not counted as reward calls.",
     alt="Curves of EUBO, ELBO and modes covered for on-policy TB, PER and Teacher.",
 )
 show_table(

@@ -16,7 +16,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.adaptive_teachers import exact_law
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid, Walks
@@ -26,6 +26,7 @@ from lib.adaptive_teachers.grid_methods import GridRun, schedule
 from lib.adaptive_teachers.local_search import local_search
 from lib.adaptive_teachers.policy_network import StackedPolicy
 from lib.adaptive_teachers.replay_buffer import ReplayBuffer
+from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.teacher import teacher_log_reward, teacher_log_reward_of_transitions
 from lib.adaptive_teachers.trajectory_balance import (
     log_policy,
@@ -270,7 +271,7 @@ class StackedTraining(lightning.LightningModule):
         optimizer = self.optimizers()
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.manual_backward(total)
-        clip_members(self.policy, self.task.clip)
+        clip_by_member(self.policy.parameters(), self.task.clip)
         optimizer.step()  # type: ignore[union-attr,call-arg]
         if self.buffer is not None and turn != "replay":
             reward = self.grid.log_reward[walks.terminal]
@@ -386,12 +387,3 @@ class StackedTraining(lightning.LightningModule):
             result.laws = [(s.numpy(), t.numpy()) for s, t in laws]
         latest = saved["latest"]
         self._latest = None if latest is None else Walks(*(x.to(self.grid.device) for x in latest))
-
-
-def clip_members(policy: nn.Module, largest: float) -> None:
-    """Scale the gradient of each member to a norm of at most ``largest``, over its weights and log Z together."""
-    gradients = [p.grad for p in policy.parameters() if p.grad is not None]
-    norm = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()  # (M,)
-    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
-    for g in gradients:
-        g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))

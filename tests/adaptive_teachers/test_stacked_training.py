@@ -17,7 +17,8 @@ from lib.adaptive_teachers.grid_methods import METHODS, GridRun, schedule, stack
 from lib.adaptive_teachers.local_search import half_way
 from lib.adaptive_teachers.policy_network import StackedPolicy
 from lib.adaptive_teachers.profiles import PROFILES, Settings
-from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining, clip_members
+from lib.adaptive_teachers.stacked_layers import clip_by_member
+from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
 from lib.profiles import ParameterError, resolve
 from lib.records import Run
@@ -156,7 +157,7 @@ def test_gradients_are_clipped_member_by_member() -> None:
         p.grad = torch.ones_like(p)
         p.grad[1] *= 1e-6
     small = policy.weight2.grad[1].clone()  # type: ignore[index]
-    clip_members(policy, 1.0)
+    clip_by_member(policy.parameters(), 1.0)
     norm = sum(float(p.grad[0].square().sum()) for p in policy.parameters() if p.grad is not None) ** 0.5
     assert norm == pytest.approx(1.0, abs=1e-4)
     assert torch.equal(policy.weight2.grad[1], small)  # type: ignore[index]
