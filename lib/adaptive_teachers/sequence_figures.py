@@ -60,21 +60,16 @@ def sequence_figure(results: Sequence[SequenceResult], task: str) -> Figure:
 
 
 def concentration_figure(tasks: Sequence[SequenceTask]) -> Figure:
-    """Share of the target's mass on the k most probable strings, against k; a dot where the task's list of modes ends."""
+    """Share of the target's mass on the k most probable strings, against k; a dot for the mass on the task's list of modes."""
     fig, ax = plt.subplots(figsize=(7.5, 4.4))
     for i, task in enumerate(tasks):
-        p = torch.softmax(task.all_log_rewards(), 0).sort(descending=True).values.cumsum(0).numpy()
-        k = np.arange(1, len(p) + 1)
-        ax.plot(
-            k,
-            100 * p,
-            color=PALETTE[i],
-            lw=2,
-            ls=("-", "--")[i % 2],
-            label=f"{task.name}, β = {task.sizes.beta:g}",
-        )
-        n = len(task.modes)
-        ax.plot(n, 100 * p[n - 1], "os"[i % 2], color=PALETTE[i], ms=9, label=f"its {n} best strings")
+        law = torch.softmax(task.all_log_rewards(), 0)
+        mass = law.sort(descending=True).values.cumsum(0).numpy()
+        k = np.arange(1, len(mass) + 1)
+        label = f"{task.name}, β = {task.sizes.beta:g}"
+        ax.plot(k, 100 * mass, color=PALETTE[i], lw=2, ls=("-", "--")[i % 2], label=label)
+        n, listed = len(task.modes), 100 * float(law[task.modes].sum())
+        ax.plot(n, listed, "os"[i % 2], color=PALETTE[i], ms=9, label=f"its list of {n} modes")
     ax.set(
         xscale="log",
         xlabel="most probable strings k",
