@@ -284,7 +284,7 @@ show(
     figures.maps_figure(DeceptiveGrid(2, settings.grid_map_side), pictured, (1, 2, 4, 8)),
     caption="Top: exact law of the Student along one training, beside the target. Bottom: exact law of its Teacher at the same moments, relative to the uniform law (white). The "
     "Teacher leaves the corner where every walk starts and covers the whole grid, including cells that neither has visited; the double logarithm of its reward makes it broad. "
-    "Red and blue structure shows where the Student is wrong and where it is already right.",
+    "Red is where it looks more often than a uniform sampler would, blue less.",
     alt="Maps of the exact laws of Student and Teacher on a 32 by 32 grid at four moments of training, beside the target.",
 )
 
@@ -550,8 +550,8 @@ if settings.sequence_other_rates:
 # %%
 show(
     figures.unvisited_figure(first),
-    caption="Log of the exact probability of ending in a mode not yet visited, thin lines seeds, thick their mean. The set of unvisited modes shrinks as training goes on, so all "
-    "three lines fall; what counts is the distance between them at one time.",
+    caption="Log of the exact probability of ending in a mode not yet visited, thin lines seeds, thick their mean. The set of unvisited modes shrinks as training goes on, "
+    "so what counts is the distance between the lines at one time.",
     alt="Lines of log mass on unvisited modes against reward calls for Teacher, Student and untrained net.",
 )
 for name, over in (
