@@ -285,7 +285,7 @@ show(
     caption="Top: exact law of the Student along one training, beside the target. Bottom: exact law of its Teacher at the same moments, relative to the uniform law (white). The "
     "Teacher leaves the corner where every walk starts and covers the whole grid, including cells that neither has visited; the double logarithm of its reward makes it broad. "
     "Red is where it looks more often than a uniform sampler would, blue less.",
-    alt="Maps of the exact laws of Student and Teacher on a 32 by 32 grid at four moments of training, beside the target.",
+    alt=f"Maps of the exact laws of Student and Teacher on a grid of side {settings.grid_map_side} at four moments of training, beside the target.",
 )
 
 # %%
