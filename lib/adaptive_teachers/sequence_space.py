@@ -10,6 +10,7 @@ other 2A; a constant string has one parent, any other two, and the backward poli
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -94,9 +95,7 @@ class SequenceSpace:
 
     def log_pb(self, codes: Tensor, length: int) -> Tensor:
         """log of the backward policy's probability of each parent of strings of one length ≥ 1: 0 or −log 2, in float64."""
-        return torch.where(
-            self.constant(codes, length), 0.0, -torch.log(torch.tensor(2.0, dtype=torch.float64))
-        )
+        return (self.constant(codes, length).double() - 1) * math.log(2)
 
     def walk_back(self, leaves: Tensor, uniform: Tensor) -> Tensor:
         """Draw backward trajectories: which end loses its symbol is a fair coin, also where both ends give the same parent.

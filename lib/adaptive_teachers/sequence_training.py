@@ -207,7 +207,8 @@ class StackedSequences(lightning.LightningModule):
         x = path[..., -1]
         log_r = self.task.log_reward(x)
         mode = self.task.contains_mode(x)
-        self.found |= torch.zeros_like(self.found).scatter_reduce_(1, mode.clamp(min=0), mode >= 0, "amax")
+        hits = torch.zeros_like(self.found, dtype=torch.int32)
+        self.found |= hits.scatter_add_(1, mode.clamp(min=0), (mode >= 0).int()) > 0
         surprise = self.learn(path, log_r)
         if self.buffer is not None:
             self.buffer.add(x, torch.where(self.by_reward, log_r, surprise))
