@@ -116,8 +116,8 @@ def test_seh_proxy_predictions(tmp_path: Path) -> None:
         assert prediction == pytest.approx(total, abs=1e-9)
 
 
-def _trees(space: SequenceSpace, n: int) -> TreeEnsemble:
-    """Random trees of depth up to three."""
+def _tree_arrays(space: SequenceSpace, n: int) -> dict[str, np.ndarray]:
+    """Random trees of depth up to three, as the file has them."""
     rng = np.random.default_rng(0)
     features = space.length * space.symbols
     arrays: dict[str, list[Any]] = {
@@ -136,16 +136,36 @@ def _trees(space: SequenceSpace, n: int) -> TreeEnsemble:
             arrays["right"].append(-1 if leaf else 2 * i + 2)
         offsets.append(len(arrays["value"]))
     packed = {k: np.array(v) for k, v in arrays.items()}
-    return TreeEnsemble.from_arrays(
-        space, {**packed, "baseline": np.array(4.5), "tree_offset": np.array(offsets)}
-    )
+    return {**packed, "baseline": np.array(4.5), "tree_offset": np.array(offsets)}
 
 
 @pytest.mark.parametrize("length", [4, 5])
 def test_table_of_an_ensemble_is_its_prediction_for_every_string(length: int) -> None:
-    trees = _trees(SequenceSpace(length, 3), 12)
+    space = SequenceSpace(length, 3)
+    trees = TreeEnsemble.from_arrays(space, _tree_arrays(space, 12))
     every = trees(torch.arange(3**length))
     torch.testing.assert_close(trees.table(rows_at_once=5).double(), every, rtol=0, atol=1e-5)
+
+
+def test_seh_task_knows_its_maximum_and_log_z_from_the_whole_table(tmp_path: Path) -> None:
+    space = SequenceSpace(4, 3)
+    lists = {
+        "modes_tanimoto_0p4": np.array([7, 3]),
+        "modes_159": np.array([3]),
+        "samples_beta6": np.array([7, 7, 2]),
+    }
+    np.savez(tmp_path / "sehstr_gbtr.npz", **_tree_arrays(space, 12), **lists)
+    task = biochemical_tasks._read_seh("sEH", space, TASKS["sEH"], [tmp_path / "sehstr_gbtr.npz"])
+    y = task.score(torch.arange(space.n_leaves)).clamp(min=SMALLEST_SCORE)
+    assert task.highest == pytest.approx(float(y.max()))
+    log_r = math.log(10) + 6 * torch.log(y / y.max())
+    assert task.log_z == pytest.approx(float(torch.logsumexp(log_r, 0)), abs=1e-4)
+    assert task.expected_score == pytest.approx(float((torch.softmax(log_r, 0) * y).sum()), abs=1e-4)
+    assert task.modes.tolist() == [3, 7]
+    assert task.target_samples is not None
+    torch.testing.assert_close(
+        task.log_reward(task.target_samples), log_r[task.target_samples], atol=1e-5, rtol=0
+    )
 
 
 def test_trees_that_ask_something_else_are_refused() -> None:
