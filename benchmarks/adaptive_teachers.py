@@ -208,6 +208,25 @@ def torchgfn_version() -> str | None:
         return None
 
 
+def check_rewards(report: Report, grid: DeceptiveGrid, peer: TorchGfnIteration) -> None:
+    """torchgfn's rewards must be those of exact arithmetic wherever no coordinate lies exactly on an edge of the reward.
+
+    On the edges, |2i/(H−1) − 1| = 0.2, 0.6 or 0.8, its guard of 1e-12 is lost in float32; how many states that concerns is said.
+    """
+    theirs = peer.env.reward(peer.env.States(grid.coordinates)).double()
+    offset = 5 * (2 * grid.coordinates - (grid.side - 1)).abs()  # integers: an edge is k (H − 1), k = 1, 3, 4
+    edge = torch.stack([offset == k * (grid.side - 1) for k in (1, 3, 4)]).any(0).any(1)
+    ours = grid.log_reward.exp()
+    check("torchgfn reward", ours[~edge], theirs[~edge], 1e-4)
+    different = int(((ours - theirs).abs() > 1e-3).sum())
+    if different:
+        report.remarks.append(
+            f"On d = {grid.dim}, H = {grid.side} torchgfn's reward differs from exact arithmetic on {different:,} of {grid.n_states:,} "
+            "states, all with a coordinate exactly on an edge of the reward, where its guard of 1e-12 is lost in float32; "
+            "everywhere else the rewards are equal."
+        )
+
+
 def warm(work: Work, steps: int) -> None:
     """Train for a while, so that what is timed is a trained policy."""
     for _ in range(steps):
@@ -223,9 +242,7 @@ def compare_grid(
         return None
     grid = DeceptiveGrid(dim, side, reward="exact")
     theirs = TorchGfnIteration(dim, side, hidden)
-    states = torch.randint(grid.n_states, (500,), generator=torch.Generator().manual_seed(0))
-    peer_states = theirs.env.States(grid.coordinates[states])
-    check("torchgfn reward", grid.log_reward[states].exp(), theirs.env.reward(peer_states).double(), 1e-4)
+    check_rewards(report, grid, theirs)
     warm(theirs, warm_up)
     shape = f"d = {dim}, H = {side}, batch {BATCH}, h = {hidden}"
     for runs, bar in ((stack, 4.0), (1, 2.0)):
@@ -545,8 +562,8 @@ def main() -> int:
     torch.set_num_threads(1)
     report = Report(turns=3 if options.quick else 20)
     if options.quick:
-        peer = compare_grid(report, 2, 8, 32, 5)
-        compare_exact_law(report, [(2, 8, 3)], 32, 5, peer)
+        peer = compare_grid(report, 2, 16, 32, 5)
+        compare_exact_law(report, [(2, 16, 3)], 32, 5, peer)
         compare_diffusion(report, [(16, 10, 16, 3)])
         compare_strings(report, [("TFBind8", 8, 4, 16)])
         compare_stacking(report, "cpu", 4, 16, 3)
