@@ -251,7 +251,7 @@ show(
 # below: modes visited, and the recall of the Student's exact law (modes that get at least half of their target mass).
 #
 # **F6** concerns the biochemical targets and is [told there](#at-sequences). **F7.** All methods get equal *reward calls*. But a buffer doubles the gradient steps, and a Teacher doubles parameters and
-# gradient work. Every comparison below shows both axes, and two controls give plain TB the Teacher's compute.
+# gradient work. Every comparison below shows both axes, and two controls give plain TB twice the gradient steps, or twice the weights.
 #
 # ## The trainings
 #
@@ -266,12 +266,12 @@ from lib.workers import Workers
 
 tasks = load_tasks(run)
 workers = Workers(settings.workers, run.device)
+sequences = workers.start(train_sequences, sequence_jobs(run, tasks))
 jobs = experiments.grid_jobs(run)
 drawn = workers.start(experiments.train_grid, experiments.map_jobs(run))
 grids = workers.start(experiments.train_grid, jobs)
 border = workers.start(experiments.train_grid, experiments.border_jobs(run))
 diffusions = workers.start(train_samplers, diffusion_jobs(run))
-sequences = workers.start(train_sequences, sequence_jobs(run, tasks))
 
 # %% [markdown]
 # ## Where does the Teacher look?
