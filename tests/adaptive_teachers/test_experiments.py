@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lib.adaptive_teachers import experiments, figures, findings
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
@@ -16,7 +18,7 @@ from lib.adaptive_teachers.grid_methods import METHODS, GridRun
 from lib.adaptive_teachers.profiles import PROFILES, Settings
 from lib.adaptive_teachers.stacked_training import GridResult, GridTask
 from lib.claims import ledger
-from lib.records import Run
+from lib.records import ROOT, Run
 
 
 def made_up(
@@ -165,3 +167,27 @@ def test_figures_can_be_drawn_from_a_small_training() -> None:
     for fig in drawn:
         for ax in fig.axes:
             assert ax.get_xlabel() or ax.get_ylabel() or not ax.axison
+
+
+def test_the_noise_floor_is_drawn_on_every_l1_plot() -> None:
+    results = [made_up(m, s, 3) for m in ("TB", "Teacher") for s in range(2)]
+    [*_, l1] = figures.final_figure(results, 1.25e-6).axes
+    assert l1.get_xlabel() == "sampled L1"
+    assert any(list(line.get_xdata()) == [1.25e-6, 1.25e-6] for line in l1.lines)
+    [ax] = figures.floor_figure(findings.noise_floors([(2, 8)], 1000, 0)).axes
+    assert "L1" in ax.get_ylabel()
+    assert any("perfect sampler" in str(line.get_label()) for line in ax.lines)
+
+
+def test_ordering_at_the_default_scale() -> None:
+    """The stored run: at equal calls the Teacher visits more modes than TB, ε-noisy and PER, and its EUBO lies 50 nats below TB's."""
+    record = json.loads(
+        (ROOT / "book" / "runs" / "adaptive_teachers" / "default" / "results.json").read_text()
+    )
+    for name in ("onpolicy", "noisy", "per"):
+        gains = np.array(record["metrics"][f"mode_share_gain_over_{name}"]["values"])
+        assert len(gains) >= 5
+        assert gains.mean() > 0
+        wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
+        assert stats.binomtest(wins, wins + losses, alternative="greater").pvalue < 0.1
+    assert record["metrics"]["eubo_gain_over_onpolicy_25gmm"]["mean"] > 50
