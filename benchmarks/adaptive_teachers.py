@@ -1,0 +1,621 @@
+"""Speed of stacked GFlowNets, of exact evaluation, of diffusion scoring and of string policies, side by side with peers.
+
+    python benchmarks/adaptive_teachers.py --out benchmarks/results/adaptive_teachers.json [--quick]
+
+Each row is the peer's time divided by ours, above 1 this collection is faster. Peer and ours run in turn; the ratio is the
+median over the turns, its interval the distribution-free 95 % interval of a median. What computes the same is compared before it is
+timed. One CPU thread; policies are trained for 200 steps first, because untrained ones walk short trajectories that flatter
+loops. The GPU part runs where there is a CUDA GPU. torchgfn 2.4.1 asks for numpy < 2, which its hypergrids do not need: install it
+with ``--no-deps`` and then tensordict, torch_geometric, linear-attention-transformer, local-attention, dill, einops and xxhash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
+from lib.adaptive_teachers.diffusion_sampler import DriftNetwork, brownian_bridge, score_paths
+from lib.adaptive_teachers.diffusion_training import SamplerRun, SamplerSizes, StackedSamplers
+from lib.adaptive_teachers.exact_law import exact_law
+from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
+from lib.adaptive_teachers.grid_methods import GridRun
+from lib.adaptive_teachers.sequence_policy import ChildScorer
+from lib.adaptive_teachers.sequence_space import SequenceSpace
+from lib.adaptive_teachers.stacked_layers import clip_by_member
+from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
+from lib.adaptive_teachers.trajectory_balance import roll_out
+from lib.publishing.benchmark import Work, machine, median_interval, seconds, write_results
+
+CPU = "CPU, 1 thread"
+BATCH = 16
+WARM_UP = 200
+
+
+class Report:
+    """Rows of ratios, our own absolute times, and remarks computed from them."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.rows: list[dict[str, Any]] = []
+        self.times: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+
+    def compare(
+        self,
+        what: str,
+        peer: str,
+        version: str,
+        shape: str,
+        ours: Work,
+        theirs: Work,
+        bar: float | None,
+        share: float = 1.0,
+        turns: int | None = None,
+        device: str = CPU,
+    ) -> float:
+        """Time both in turn and add the row; ``share`` of our time is what is compared (1/K for one run of a stack of K).
+
+        Returns:
+            Our median seconds, before ``share``.
+        """
+        pairs = []
+        for turn in range(turns or self.turns):
+            if turn % 2:
+                other, mine = seconds(theirs), seconds(ours)
+            else:
+                mine, other = seconds(ours), seconds(theirs)
+            pairs.append((mine, other))
+        self.add(what, peer, version, shape, [other / (mine * share) for mine, other in pairs], bar, device)
+        median = float(np.median([mine for mine, _ in pairs]))
+        self.times.append(
+            {
+                "what": what,
+                "peer": peer,
+                "shape": shape,
+                "dtype": "float32",
+                "milliseconds": 1e3 * median * share,
+            }
+        )
+        return median
+
+    def add(
+        self,
+        what: str,
+        peer: str,
+        version: str,
+        shape: str,
+        ratios: Sequence[float],
+        bar: float | None,
+        device: str,
+    ) -> None:
+        ratio, low, high = median_interval(ratios)
+        self.rows.append(
+            {
+                "peer": peer,
+                "version": version,
+                "what": what,
+                "shape": shape,
+                "dtype": "float32",
+                "device": device,
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+                "bar": bar,
+                "meets_bar": None if bar is None else ratio >= bar,
+            }
+        )
+        print(f"{what}, {shape}: {peer} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
+
+
+def say_where_time_goes(report: Report, what: str, ours: Work, theirs: Work) -> None:
+    """Share of the time in matrix products on both sides, from torch's profiler: what no other order of the work can save."""
+    from torch.profiler import ProfilerActivity, profile
+
+    shares = []
+    for work in (ours, theirs):
+        with profile(activities=[ProfilerActivity.CPU]) as record:
+            work()
+        times = {event.key: event.self_cpu_time_total for event in record.key_averages()}
+        products = sum(times.get(f"aten::{name}", 0) for name in ("bmm", "baddbmm", "mm", "addmm"))
+        activation = sum(
+            times.get(f"aten::{name}", 0)
+            for name in ("gelu", "gelu_backward", "leaky_relu", "leaky_relu_backward")
+        )
+        total = sum(times.values())
+        shares.append(
+            f"{products / total:.0%} in matrix products and {activation / total:.0%} in activation functions"
+        )
+    report.remarks.append(f"Where the time goes, {what}: ours {shares[0]}; the peer {shares[1]}.")
+
+
+def check(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Stop if results that must be equal are not: max |ours − theirs| over max |theirs|."""
+    difference = float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
+    if not difference <= tolerance:
+        raise SystemExit(
+            f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
+        )
+
+
+# --- the grid -----------------------------------------------------------------------------------------------------
+
+
+class StackedIteration:
+    """Our trajectory-balance iteration of K runs: roll out, score, step."""
+
+    def __init__(self, grid: DeceptiveGrid, runs: int, hidden: int) -> None:
+        task = GridTask(batches=1, batch=BATCH, hidden=hidden)
+        self.module = StackedTraining(grid, [GridRun("TB", seed) for seed in range(runs)], task).to(
+            grid.device
+        )
+        self.optimizer = self.module.configure_optimizers()
+        self.lengths: list[float] = []  # mean transitions of a trajectory, one value a call
+
+    def __call__(self) -> None:
+        module = self.module
+        walks = module.collect("student")
+        losses, _ = module.losses(walks)
+        self.optimizer.zero_grad()
+        losses.sum().backward()
+        clip_by_member(module.policy.parameters(), module.task.clip)
+        self.optimizer.step()
+        self.lengths.append(float(walks.live.sum()) / (len(module.runs) * BATCH))
+
+
+class TorchGfnIteration:
+    """torchgfn's iteration on its hypergrid: sample with log-probabilities kept (its fastest way), loss, clip, step."""
+
+    def __init__(self, dim: int, side: int, hidden: int) -> None:
+        from gfn.estimators import DiscretePolicyEstimator
+        from gfn.gflownet import TBGFlowNet
+        from gfn.gym import HyperGrid
+        from gfn.preprocessors import KHotPreprocessor
+        from gfn.utils.modules import MLP
+
+        rewards = {"R0": 1e-5, "R1": 0.1, "R2": 2.0}
+        self.env = HyperGrid(
+            ndim=dim, height=side, reward_fn_str="deceptive", reward_fn_kwargs=rewards, validate_modes=False
+        )
+        khot = KHotPreprocessor(height=side, ndim=dim)
+        net = MLP(
+            khot.output_dim,
+            self.env.n_actions,
+            hidden_dim=hidden,
+            n_hidden_layers=2,
+            activation_fn="leaky_relu",
+        )
+        policy = DiscretePolicyEstimator(net, self.env.n_actions, preprocessor=khot)
+        self.flow = TBGFlowNet(policy, None, constant_pb=True)
+        groups = [{"params": list(policy.parameters()), "lr": 1e-3}, {"params": [self.flow.logZ], "lr": 0.1}]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.lengths: list[float] = []  # mean transitions of a trajectory, one value a call
+
+    def __call__(self) -> None:
+        walks = self.flow.sample_trajectories(self.env, BATCH, save_logprobs=True)
+        loss = self.flow.loss(self.env, walks, recalculate_all_logprobs=False)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
+        self.optimizer.step()
+        self.lengths.append(float(walks.terminating_idx.float().mean()))
+
+    def sample(self, n: int) -> None:
+        """Draw n trajectories, nothing else."""
+        with torch.no_grad():
+            self.flow.sample_trajectories(self.env, n)
+
+
+def torchgfn_version() -> str | None:
+    """torchgfn's version, or None with a line to standard error."""
+    try:
+        import gfn.gym  # noqa: F401
+
+        return metadata.version("torchgfn")
+    except ImportError as error:
+        print(f"torchgfn is not there ({error}): its rows are left out", file=sys.stderr)
+        return None
+
+
+def check_rewards(report: Report, grid: DeceptiveGrid, peer: TorchGfnIteration) -> None:
+    """torchgfn's rewards must be those of exact arithmetic wherever no coordinate lies exactly on an edge of the reward.
+
+    On the edges, |2i/(H−1) − 1| = 0.2, 0.6 or 0.8, its guard of 1e-12 is lost in float32; how many states that concerns is said.
+    """
+    theirs = peer.env.reward(peer.env.States(grid.coordinates)).double()
+    offset = 5 * (2 * grid.coordinates - (grid.side - 1)).abs()  # integers: an edge is k (H − 1), k = 1, 3, 4
+    edge = torch.stack([offset == k * (grid.side - 1) for k in (1, 3, 4)]).any(0).any(1)
+    ours = grid.log_reward.exp()
+    check("torchgfn reward", ours[~edge], theirs[~edge], 1e-4)
+    different = int(((ours - theirs).abs() > 1e-3).sum())
+    if different:
+        report.remarks.append(
+            f"On d = {grid.dim}, H = {grid.side} torchgfn's reward differs from exact arithmetic on {different:,} of {grid.n_states:,} "
+            "states, all with a coordinate exactly on an edge of the reward, where its guard of 1e-12 is lost in float32; "
+            "everywhere else the rewards are equal."
+        )
+
+
+def warm(work: Work, steps: int) -> None:
+    """Train for a while, so that what is timed is a trained policy."""
+    for _ in range(steps):
+        work()
+
+
+def compare_grid(
+    report: Report, dim: int, side: int, hidden: int, warm_up: int, stack: int = 8
+) -> TorchGfnIteration | None:
+    """One trajectory-balance iteration of a run, alone and in a stack, against torchgfn; returns the trained peer."""
+    version = torchgfn_version()
+    if version is None:
+        return None
+    grid = DeceptiveGrid(dim, side, reward="exact")
+    theirs = TorchGfnIteration(dim, side, hidden)
+    check_rewards(report, grid, theirs)
+    warm(theirs, warm_up)
+    shape = f"d = {dim}, H = {side}, batch {BATCH}, h = {hidden}"
+    for runs, bar in ((stack, 4.0), (1, 2.0)):
+        ours = StackedIteration(grid, runs, hidden)
+        warm(ours, warm_up)
+        report.compare(
+            f"trajectory-balance iteration, per run, K = {runs}", "torchgfn HyperGrid, TB", version, shape, ours, theirs, bar, 1 / runs
+        )  # fmt: skip
+        # since the training ended; both policies go on learning slowly while they are timed
+        theirs_mean, ours_mean = (float(np.mean(x.lengths[warm_up:])) for x in (theirs, ours))
+        whole = report.rows[-1]
+        scale = ours_mean / theirs_mean
+        report.rows.append(
+            {
+                **whole,
+                "what": f"the same, per transition, K = {runs}",
+                **{key: scale * whole[key] for key in ("ratio", "low", "high")},
+                "meets_bar": scale * whole["ratio"] >= bar,
+            }
+        )
+        report.remarks.append(
+            f"A trajectory of torchgfn, whose grid does not end at the border, had {theirs_mean:.0f} transitions on average while it was "
+            f"timed, and one of ours (K = {runs}) {ours_mean:.0f}; the rows per transition take that out."
+        )
+    return theirs
+
+
+def compare_exact_law(
+    report: Report,
+    sizes: Sequence[tuple[int, int, int]],
+    hidden: int,
+    warm_up: int,
+    peer: TorchGfnIteration | None,
+) -> None:
+    """The exact law of the end points against 100,000 samples, drawn in big batches by our own sampler and by torchgfn's.
+
+    Args:
+        sizes: d, H and turns. peer: a trained torchgfn sampler; it is timed on the grid of its size.
+    """
+    n, batch = 100_000, 5000
+    draw = torch.Generator().manual_seed(0)
+    member = torch.zeros(1, dtype=torch.long)
+    for dim, side, turns in sizes:
+        grid = DeceptiveGrid(dim, side)
+        ours = StackedIteration(grid, 1, hidden)
+        warm(ours, warm_up)
+        policy = ours.module.policy
+
+        def law(grid: DeceptiveGrid = grid, policy: Any = policy) -> Tensor:
+            return exact_law(grid, policy)[0]
+
+        def part(grid: DeceptiveGrid = grid, policy: Any = policy) -> Tensor:
+            uniform = torch.rand(1, batch, grid.max_steps, generator=draw)
+            walks = roll_out(grid, policy, member, uniform)
+            return torch.bincount(walks.terminal[0], minlength=grid.n_states)
+
+        exact, counts = law(), part()
+        # squared distance of the counts over its expectation for samples of that law
+        distance = float(((counts - batch * exact) ** 2).sum() / (batch * (exact * (1 - exact)).sum()))
+        if not 0.5 < distance < 2:
+            raise SystemExit(
+                f"exact law on ({dim}, {side}): samples lie {distance:.2f} times as far from it as samples of it would; "
+                "nothing is timed"
+            )
+        rivals: list[tuple[str, str, Work]] = [(f"{n:,} samples, our own sampler", torch.__version__, part)]
+        if peer is not None and (peer.env.ndim, peer.env.height) == (dim, side):
+            rivals.append(
+                (f"{n:,} samples, torchgfn", metadata.version("torchgfn"), lambda: peer.sample(batch))
+            )
+        for name, version, work in rivals:
+            report.compare(
+                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}", law, work, 50.0, batch / n, turns
+            )  # fmt: skip
+            report.times[-1]["milliseconds"] *= n / batch  # the share was the sampler's, not ours
+    report.remarks.append(
+        f"Of the {n:,} samples {batch:,} were drawn in each turn, in one batch, and their time multiplied by {n // batch}; "
+        "the exact law has no sampling error at all."
+    )
+
+
+# --- diffusion ----------------------------------------------------------------------------------------------------
+
+
+class SequentialScoring(nn.Module):
+    """The same network with plain layers, and the loop of a sequential backward trajectory: a step of the bridge, a call, a density."""
+
+    def __init__(self, network: DriftNetwork) -> None:
+        super().__init__()
+
+        def plain(*layers: Any) -> nn.Sequential:
+            modules: list[nn.Module] = []
+            for layer in layers:
+                linear = nn.Linear(*layer.weight.shape[1:])
+                with torch.no_grad():
+                    linear.weight.copy_(layer.weight[0].T)
+                    linear.bias.copy_(layer.bias[0])
+                modules += [linear, nn.GELU()]
+            return nn.Sequential(*modules)
+
+        self.time = plain(network.time1, network.time2)
+        self.state = plain(network.state1, network.state2)
+        self.joint = plain(network.joint1, network.joint2, network.out)[:-1]
+        self.waves, self.steps = network.waves, network.steps
+
+    def forward(self, x: Tensor, sigma: float, noise: Tensor) -> Tensor:
+        """log P_F − log P_B of one backward trajectory from each x (B, D), drawn with noise (B, T, D)."""
+        dt = 1 / self.steps
+        total = torch.zeros(len(x))
+        for i in range(self.steps - 1, -1, -1):
+            before = x * (i / (i + 1))
+            if i:
+                spread = sigma * math.sqrt(dt * i / (i + 1))
+                before = before + spread * noise[:, i]
+                total = total - _log_normal(before - x * (i / (i + 1)), spread**2)
+            features = self.time(self.waves[i : i + 1]).expand(len(x), -1)
+            drift = self.joint(torch.cat([self.state(before), features], 1))
+            total = total + _log_normal(x - before - dt * drift, sigma**2 * dt)
+            x = before
+        return total
+
+    def path(self, x: Tensor, sigma: float, noise: Tensor) -> Tensor:
+        """The trajectory that :meth:`forward` draws, (B, T + 1, D)."""
+        path = [x]
+        for i in range(self.steps - 1, -1, -1):
+            spread = sigma * math.sqrt(i / (self.steps * (i + 1)))
+            path.append(path[-1] * (i / (i + 1)) + spread * noise[:, i])
+        return torch.stack(path[::-1], 1)
+
+
+def _log_normal(x: Tensor, variance: float) -> Tensor:
+    return (-0.5 * (x.square() / variance + math.log(2 * math.pi * variance))).sum(-1)
+
+
+def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]]) -> None:
+    """Off-policy step: draw paths back from end points, score them, and take the gradient."""
+    target, sigma = GaussianMixture(), 1.5
+    for batch, steps, hidden, turns in shapes:
+        generator = torch.Generator().manual_seed(0)
+        network = DriftNetwork(2, hidden, steps, [generator])
+        with torch.no_grad():
+            network.out.weight.normal_(generator=generator)
+        loop = SequentialScoring(network)
+        x = target.sample(batch, generator)
+        noise = torch.randn(batch, steps, 2, generator=generator)
+        sigmas = torch.tensor([sigma])
+        path = loop.path(x, sigma, noise)
+        check(
+            "sequential scoring",
+            score_paths(network, path.unsqueeze(0), sigmas)[0],
+            loop(x, sigma, noise).double(),
+            1e-3,
+        )
+
+        def ours(
+            network: DriftNetwork = network, x: Tensor = x, noise: Tensor = noise, sigmas: Tensor = sigmas
+        ) -> None:
+            network.zero_grad()
+            path = brownian_bridge(x.unsqueeze(0), sigmas, noise.unsqueeze(0))
+            score_paths(network, path, sigmas).square().mean().backward()
+
+        def theirs(loop: SequentialScoring = loop, x: Tensor = x, noise: Tensor = noise) -> None:
+            loop.zero_grad()
+            loop(x, sigma, noise).square().mean().backward()
+
+        for work in (ours, theirs):
+            work()
+        report.compare(
+            "off-policy diffusion step", "sequential bridge and scoring, T network calls", torch.__version__,
+            f"batch {batch}, T = {steps}, h = {hidden}", ours, theirs, 3.0, turns=turns,
+        )  # fmt: skip
+        say_where_time_goes(
+            report, f"off-policy diffusion step (batch {batch}, T = {steps}, h = {hidden})", ours, theirs
+        )
+
+
+# --- strings ------------------------------------------------------------------------------------------------------
+
+
+class StateByState(nn.Module):
+    """The same policy over Python strings: unique children of one state at a time by a dictionary, encoded and scored together."""
+
+    def __init__(self, policy: ChildScorer) -> None:
+        super().__init__()
+
+        def plain(first: Any, second: Any) -> nn.Sequential:
+            layers = [nn.Linear(*m.weight.shape[1:]) for m in (first, second)]
+            with torch.no_grad():
+                for layer, m in zip(layers, (first, second), strict=True):
+                    layer.weight.copy_(m.weight[0].T)
+                    layer.bias.copy_(m.bias[0])
+            return nn.Sequential(layers[0], nn.LeakyReLU(0.01), layers[1])
+
+        self.encoder = plain(policy.first, policy.second)
+        self.scorer = plain(policy.pair, policy.last)
+        self.space = policy.space
+        self.letters = [chr(ord("A") + i) for i in range(self.space.symbols)]
+        self.features: dict[str, Tensor] = {}  # encoded once, as the released code caches them
+
+    def feature(self, string: str) -> Tensor:
+        """One-hot symbols, aligned left, zero padded."""
+        if string not in self.features:
+            x = torch.zeros(self.space.length * self.space.symbols)
+            for j, letter in enumerate(string):
+                x[j * self.space.symbols + self.letters.index(letter)] = 1
+            self.features[string] = x
+        return self.features[string]
+
+    def log_probabilities(self, string: str) -> dict[str, Tensor]:
+        """log P_F of every unique child."""
+        children = list(
+            dict.fromkeys([string + a for a in self.letters] + [a + string for a in self.letters])
+        )
+        encoded = self.encoder(torch.stack([self.feature(s) for s in (string, *children)]))
+        pairs = torch.cat([encoded[:1].expand(len(children), -1), encoded[1:]], 1)
+        return dict(zip(children, torch.log_softmax(self.scorer(pairs).squeeze(1), 0), strict=True))
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[list[str]]:
+        """Trajectories, all of one length."""
+        paths = [[""] for _ in range(n)]
+        with torch.no_grad():
+            for _ in range(self.space.length):
+                for path in paths:
+                    chances = self.log_probabilities(path[-1])
+                    p = np.exp(np.array([float(v) for v in chances.values()]))
+                    path.append(list(chances)[rng.choice(len(p), p=p / p.sum())])
+        return paths
+
+    def log_pf(self, paths: Sequence[Sequence[str]]) -> Tensor:
+        """log P_F of whole trajectories, (B,)."""
+        sums = []
+        for path in paths:
+            steps = [self.log_probabilities(s)[child] for s, child in pairwise(path)]
+            sums.append(torch.stack(steps).sum())
+        return torch.stack(sums)
+
+
+def compare_strings(report: Report, tasks: Sequence[tuple[str, int, int, int]], batch: int = 32) -> None:
+    """A round of the design tasks: sample a batch, score it, take the gradient; then score a replayed batch and take its gradient."""
+    for name, length, symbols, hidden in tasks:
+        space = SequenceSpace(length, symbols)
+        generator = torch.Generator().manual_seed(0)
+        policy = ChildScorer(space, hidden, [generator])
+        states = StateByState(policy)
+        uniform = torch.rand(1, batch, length, generator=generator)
+        leaves = torch.randint(space.n_leaves, (1, batch), generator=generator)
+        path = space.walk_back(leaves, uniform)
+        strings = [
+            [
+                "".join(states.letters[int(i)] for i in space.digits(path[0, b, k], k))
+                for k in range(length + 1)
+            ]
+            for b in range(batch)
+        ]
+        check("state-by-state policy", policy.log_pf(path).sum(-1)[0], states.log_pf(strings), 1e-4)
+        rng = np.random.default_rng(0)
+
+        def ours(
+            policy: ChildScorer = policy,
+            path: Tensor = path,
+            shape: Any = uniform.shape,
+            draw: Any = generator,
+        ) -> None:
+            online = policy.sample(torch.rand(shape, generator=draw))
+            for batch_of_paths in (online, path):
+                policy.zero_grad()
+                policy.log_pf(batch_of_paths).sum(-1).square().mean().backward()
+
+        def theirs(states: StateByState = states, strings: Any = strings, rng: Any = rng) -> None:
+            online = states.sample(batch, rng)
+            for batch_of_paths in (online, strings):
+                states.zero_grad()
+                states.log_pf(batch_of_paths).square().mean().backward()
+
+        ours(), theirs()
+        report.compare(
+            f"round of {batch} + {batch} strings", "unique children state by state in Python", torch.__version__,
+            f"{name}: L = {length}, A = {symbols}, h = {hidden}", ours, theirs, 20.0, turns=min(report.turns, 9),
+        )  # fmt: skip
+        say_where_time_goes(report, f"round of strings ({name}, h = {hidden})", ours, theirs)
+
+
+# --- stacking -----------------------------------------------------------------------------------------------------
+
+
+def stacked_step(runs: int, sizes: SamplerSizes, device: str) -> Work:
+    """One on-policy iteration of K diffusion samplers on ``device``."""
+    module = StackedSamplers(GaussianMixture(), [SamplerRun("TB", s, 1.5) for s in range(runs)], sizes).to(
+        device
+    )
+    module.on_fit_start()
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def step() -> None:
+        loss = module._trajectory_balance(0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare_stacking(report: Report, device: str, runs: int, hidden: int, warm_up: int) -> None:
+    """K runs as one model against the same K runs one after another (a single one is timed, times K)."""
+    name = CPU if device == "cpu" else torch.cuda.get_device_name()
+    grid = DeceptiveGrid(4, 16, device=device)
+    together, alone = StackedIteration(grid, runs, hidden), StackedIteration(grid, 1, hidden)
+    for work in (together, alone):
+        warm(work, warm_up)
+    what = f"{runs} runs stacked against one by one"
+    report.compare(
+        what, "this collection, K = 1", torch.__version__, f"grid TB, d = 4, H = 16, batch {BATCH}, h = {hidden}",
+        together, alone, None, 1 / runs, device=name,
+    )  # fmt: skip
+    sizes = SamplerSizes(25, 64, 256, 64, 100, 5000)
+    together, alone = stacked_step(runs, sizes, device), stacked_step(1, sizes, device)
+    together(), alone()
+    report.compare(
+        what, "this collection, K = 1", torch.__version__, "25 Gaussians, T = 25, batch 64, h = 64",
+        together, alone, None, 1 / runs, device=name,
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Measure, print, and write the results."""
+    parser = argparse.ArgumentParser(description="Speed of the adaptive-teachers chapter against peers.")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    report = Report(turns=3 if options.quick else 20)
+    if options.quick:
+        peer = compare_grid(report, 2, 16, 32, 5)
+        compare_exact_law(report, [(2, 16, 3)], 32, 5, peer)
+        compare_diffusion(report, [(16, 10, 16, 3)])
+        compare_strings(report, [("TFBind8", 8, 4, 16)])
+        compare_stacking(report, "cpu", 4, 16, 3)
+    else:
+        peer = compare_grid(report, 4, 16, 256, WARM_UP)
+        compare_exact_law(report, [(2, 64, 9), (2, 256, 3), (4, 16, 9)], 256, WARM_UP, peer)
+        compare_diffusion(report, [(64, 25, 64, 20), (64, 100, 64, 20), (500, 100, 256, 5)])
+        compare_strings(report, [("TFBind8", 8, 4, 32), ("TFBind8", 8, 4, 128)])
+        compare_stacking(report, "cpu", 8, 256, WARM_UP)
+    if torch.cuda.is_available():
+        compare_stacking(report, "cuda", 8 if options.quick else 40, 256, 20 if options.quick else WARM_UP)
+    else:
+        report.remarks.append("No GPU was there: the gain from stacking 40 runs on one was not measured.")
+    if options.out:
+        about = machine("torch", "numpy")
+        write_results(options.out, about, report.rows, report.times, " ".join(report.remarks))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
