@@ -1,6 +1,6 @@
 """Training diffusion samplers with PIS, VarGrad, TB (also noisy), loss-prioritised replay, and a Teacher: K runs as one model.
 
-What a Student trains on, at iteration i (the schedule of the released code):
+What a Student trains on, at iteration i (the schedule of the released code)::
 
     TB, ε-noisy, VarGrad, PIS   its own fresh paths, always
     PER                         i even: its own paths, which enter the buffer; i odd: a batch of the buffer
