@@ -68,12 +68,15 @@ class Block(nn.Module):
         self.project_in, self.project_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, last_only: bool = False) -> Tensor:
+        """From x (B, T, D) the block's output (B, T, D), or (B, 1, D) of the last token alone."""
         b, t, d = x.shape
         qkv = self.project_in(self.norm_attention(x)).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.project_out(mixed.transpose(1, 2).reshape(b, t, d))
+        if last_only:
+            x, q = x[:, -1:], q[:, :, -1:]
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=not last_only)
+        x = x + self.project_out(mixed.transpose(1, 2).reshape(b, -1, d))
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x))))
 
 
@@ -126,13 +129,17 @@ class GPT(lightning.LightningModule):
         Returns:
             float32, (L, n, D), on the model's device.
         """
-        was_training = self.training
-        self.eval()
-        parts = [
-            torch.stack([state[:, -1] for state in self.residual_stream(part.to(self.device))[1:]])
-            for part in tokens.split(batch)
-        ]
-        self.train(was_training)
+        parts = []
+        for part in tokens.split(batch):
+            x = self.token_embedding(part.to(self.device)) + self.position_embedding.weight[: part.shape[1]]
+            states = []
+            for place, block in enumerate(self.blocks, start=1):
+                x = block(
+                    x, last_only=place == len(self.blocks)
+                )  # of the last block nothing else is looked at
+                states.append(x[:, -1])
+            states[-1] = self.final_norm(states[-1])
+            parts.append(torch.stack(states))
         return torch.cat(parts, dim=1).float()
 
     @torch.no_grad()
