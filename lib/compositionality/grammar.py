@@ -251,6 +251,65 @@ def load_prompts(path: Path, columns: int = 13) -> dict[str, np.ndarray]:
     return arrays
 
 
+_NEUTRAL = {
+    _Q: frozenset(range(0, WORDS_PER_SLOT, 2)),  # the lists of qualities alternate between praise and blame
+    _Q2: frozenset(range(0, WORDS_PER_SLOT, 2)),
+    _V: frozenset(
+        [
+            "feeds",
+            "walks",
+            "grooms",
+            "trains",
+            "bathes",
+            "brushes",
+            "adopts",
+            "rescues",
+            "observes",
+            "studies",
+            "photographs",
+            "films",
+            "sketches",
+            "paints",
+            "draws",
+        ]
+    ),
+    _V2: frozenset(
+        [
+            "admires",
+            "respects",
+            "helps",
+            "teaches",
+            "mentors",
+            "guides",
+            "advises",
+            "supports",
+            "praises",
+            "congratulates",
+            "comforts",
+            "inspires",
+            "impresses",
+            "surprises",
+            "delights",
+            "understands",
+            "trusts",
+            "protects",
+        ]
+    ),
+}
+
+
+def neutral_example(lexicon: Lexicon, indices: np.ndarray) -> str:
+    """The first of the sentences (n, 13) that says nothing unkind of anyone, as text; the lists are stimuli, no statements."""
+    for row in indices:
+        fits = all(
+            int(row[slot]) in allowed or lexicon.words[slot][int(row[slot])] in allowed
+            for slot, allowed in _NEUTRAL.items()
+        )
+        if fits or not lexicon.real:
+            return lexicon.render(row[None])[0]
+    raise ValueError("none of the sentences is neutral")
+
+
 def pair_information(a: np.ndarray, b: np.ndarray) -> float:
     """Mutual information of two columns of indices, in bits, by counting.
 

@@ -164,5 +164,11 @@ def lifetime_job(
         checkpoint_every=checkpoint_every,
         callbacks=[inspector],
     )
-    fit(trainer, model, data)
+    threads = torch.get_num_threads()
+    if run.device.type == "cpu":  # a model this small gains nothing from a second thread, and waits for it on a busy machine
+        torch.set_num_threads(1)
+    try:
+        fit(trainer, model, data)
+    finally:
+        torch.set_num_threads(threads)
     return inspector.tables
