@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -533,6 +534,8 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
                 "n": len(own),
                 **{
                     f"rho_{value}": float(stats.spearmanr(own[value], own["bytes"]).statistic)
+                    if own[value].nunique() > 1
+                    else math.nan
                     for value in ("id", "d", "pr")
                 },
             }
@@ -542,13 +545,19 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure_surface(run: Run[Settings], correlations: pd.DataFrame) -> None:
-    """C5: rho_d_minus_abs_rho_id = ρ(d, gzip) − |ρ(I_d, gzip)| and its parts, by seed."""
-    run.measure(
-        "rho_d_minus_abs_rho_id", correlations["rho_d"] - correlations["rho_id"].abs(), unit="Spearman"
-    )
-    run.measure("rho_d_kc", correlations["rho_d"], unit="Spearman")
-    run.measure("rho_id_kc", correlations["rho_id"], unit="Spearman")
-    run.measure("rho_pr_kc", correlations["rho_pr"], unit="Spearman")
+    """C5: rho_d_minus_abs_rho_id = ρ(d, gzip) − |ρ(I_d, gzip)| and its parts, by seed.
+
+    A dimension that is the same for all data sets has no rank correlation; what needs it is not recorded then.
+    """
+    values = {
+        "rho_d_minus_abs_rho_id": correlations["rho_d"] - correlations["rho_id"].abs(),
+        "rho_d_kc": correlations["rho_d"],
+        "rho_id_kc": correlations["rho_id"],
+        "rho_pr_kc": correlations["rho_pr"],
+    }
+    for name, value in values.items():
+        if value.notna().all():
+            run.measure(name, value, unit="Spearman")
 
 
 def measure_gzip(run: Run[Settings], sizes: pd.DataFrame, official: Mapping[str, int] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,7 +41,7 @@ _NUMBERS = {
 
 
 def _curve(
-    ax: plt.Axes, x: Sequence[float], values: pd.DataFrame, label: str | None, colour: str, style: str
+    ax: plt.Axes, x: Sequence[float] | np.ndarray, values: pd.DataFrame, label: str | None, colour: Any, style: str
 ) -> None:
     """Mean over the columns' rows with a 95 % band; values has one row per seed and one column per x."""
     intervals = [mean_interval(values[column].dropna()) for column in values.columns]

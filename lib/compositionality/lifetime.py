@@ -165,7 +165,9 @@ def lifetime_job(
         callbacks=[inspector],
     )
     threads = torch.get_num_threads()
-    if run.device.type == "cpu":  # a model this small gains nothing from a second thread, and waits for it on a busy machine
+    if (
+        run.device.type == "cpu"
+    ):  # a model this small gains nothing from a second thread, and waits for it on a busy machine
         torch.set_num_threads(1)
     try:
         fit(trainer, model, data)
