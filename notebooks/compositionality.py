@@ -469,7 +469,8 @@ show(
 # 6. **C5** uses eight data sets, four $k$ times coherent and shuffled, on one model; the table in the paper is per model, and its values are known to us from a summary only.
 # 7. **Scrambled lexicon.** A control with relabelled words would matter for a model trained on coupled text. This one never sees a coupling in training.
 # 8. **Natural text** (C8) and other families (C9) are measured in the profile `paper` only. A model of natural characters as a further control is not trained.
-# 9. **Choice of sizes.** Width, steps and checkpoints of the default profile were chosen to fit three minutes, looking at the first two seeds.
+# 9. **Choice of sizes.** Width, steps and checkpoints of the default profile were chosen to fit three minutes, while looking at seeds that the run also uses
+#    (shorter and longer trainings of the same kind). Another `seed` is the cleaner check.
 #
 # ## Metrics
 #

@@ -14,15 +14,10 @@ from matplotlib.lines import Line2D
 from lib.compositionality.experiments import SKILL_TASKS, pick, rank_correlations, separation
 from lib.compositionality.grammar import degrees_of_freedom, entropy_bits
 from lib.compositionality.kolmogorov import official_name
+from lib.compositionality.shuffles import MODES
 from lib.figures import PALETTE
 from lib.statistics import mean_interval
 
-MODE_LABELS = {
-    "coherent": "coherent",
-    "glued": "shuffled, official (stop glued to its word)",
-    "dot": "shuffled, stop fixed",
-    "inner": "shuffled, last word and stop fixed",
-}
 SHORT = {
     "coherent": "coherent",
     "glued": "official\nshuffle",
@@ -41,7 +36,12 @@ _NUMBERS = {
 
 
 def _curve(
-    ax: plt.Axes, x: Sequence[float] | np.ndarray, values: pd.DataFrame, label: str | None, colour: Any, style: str
+    ax: plt.Axes,
+    x: Sequence[float] | np.ndarray,
+    values: pd.DataFrame,
+    label: str | None,
+    colour: Any,
+    style: str,
 ) -> None:
     """Mean over the columns' rows with a 95 % band; values has one row per seed and one column per x."""
     intervals = [mean_interval(values[column].dropna()) for column in values.columns]
@@ -144,10 +144,11 @@ def training_figure(frame: pd.DataFrame, history: pd.DataFrame, zero_shot: pd.Da
     x = _step_axis(apart, steps)
     for mode, colour in MODE_COLOURS.items():
         curves = np.stack([separation(pick(frame, mode=mode, step=s)) for s in steps], axis=1)
-        _curve(apart, x, pd.DataFrame(curves, columns=steps), MODE_LABELS[mode], colour, "-")
+        _curve(apart, x, pd.DataFrame(curves, columns=steps), SHORT[mode].replace("\n", " "), colour, "-")
     apart.axhline(0, color="black", lw=0.8)
     apart.set(ylabel="$I_d$(smallest k) − $I_d$(largest k)", title="Separation by k, last layer")
-    apart.legend(fontsize=8)
+    apart.legend(fontsize=9)
+    apart.set_ylim(top=1.12 * apart.get_ylim()[1])
     x = _step_axis(layers_ax, steps)
     k = int(frame["k"].min())
     layers = sorted(frame["layer"].unique())
@@ -240,7 +241,7 @@ def surface_figure(table: pd.DataFrame) -> Figure:
 def last_token_figure(frame: pd.DataFrame, neighbors: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Left two: I_d of every order of words, untrained and trained. Right: I_d within groups of equal last token."""
     fig, axes = plt.subplots(1, 3, figsize=(13, 4.8), width_ratios=[1, 1, 1.15])
-    modes = [m for m in MODE_LABELS if m in set(frame["mode"])]
+    modes = [m for m in MODES if m in set(frame["mode"])]
     top = 0.0
     for ax, step in zip(axes, (frame["step"].min(), frame["step"].max()), strict=False):
         for k in sorted(frame["k"].unique()):
@@ -282,8 +283,11 @@ def last_token_figure(frame: pd.DataFrame, neighbors: pd.DataFrame, groups: pd.D
             )
     sizes = [last[(last["k"] == k) & (last["token"] == t)]["n"].mean() for k in ks for t in names]
     ticks = [i + p * (len(names) + 1) for p in range(len(ks)) for i in range(len(names))]
-    labels = [f"“{t}”\nn = {n:.0f}" for (t, n) in zip(names * len(ks), sizes, strict=True)]
-    right.set_xticks(ticks, labels, fontsize=8, rotation=90)
+    labels = [
+        f"{'stop' if t == '.' else t}\n({n:.0f})" for (t, n) in zip(names * len(ks), sizes, strict=True)
+    ]
+    right.set_xticks(ticks, labels, fontsize=9)
+    right.set_xlabel("last token (number of sentences)")
     right.set(
         title="Within one last token (" + " | ".join(f"k = {k}" for k in ks) + ")", ylabel="$I_d$ at equal N"
     )
@@ -327,6 +331,7 @@ def size_figure(sizes: pd.DataFrame) -> Figure:
         ax.set_xticks(ns, [str(n) for n in ns])
         ax.minorticks_off()
         ax.set_ylim(bottom=0)
+        ax.set_ylim(top=1.06 * ax.get_ylim()[1])
     axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 

@@ -24,7 +24,7 @@ class Settings:
     width: int = setting(96, "channels", "width D of the main model", "128..5120")
     layers: int = setting(3, "layers", "blocks", "6..36")
     heads: int = setting(4, "heads", "attention heads", "4..40")
-    steps: int = setting(300, "steps", "optimiser steps", 143_000)
+    steps: int = setting(350, "steps", "optimiser steps", 143_000)
     batch: int = setting(64, "documents", "documents per step", "1024 of 2048 tokens")
     questions: int = setting(6, "questions", "questions per document")
     learning_rate: float = setting(2e-3, "1", "AdamW's peak rate")
@@ -37,7 +37,7 @@ class Settings:
     )
 
     # what is measured
-    prompts: int = setting(1500, "sentences", "N, sentences of every data set", 10_000)
+    prompts: int = setting(1200, "sentences", "N, sentences of every data set", 10_000)
     couplings: tuple[int, ...] = setting((1, 2, 3, 4), "slots", "k, slots that share one index", (1, 2, 3, 4))
     group_prompts: int = setting(
         10_000, "sentences", "shuffled sentences from which groups of equal last token are formed"

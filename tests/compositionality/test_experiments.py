@@ -394,8 +394,8 @@ def test_malformed_files_are_told(tmp_path: Path) -> None:
     [
         ({"width": 30}, "does not divide width"),
         ({"widths": (32, 30)}, "does not divide widths=30"),
-        ({"checkpoints": (0, 100)}, "rise from 0 to steps=300"),
-        ({"checkpoints": (0, 200, 100, 300)}, "rise from 0"),
+        ({"checkpoints": (0, 100)}, "rise from 0 to steps=350"),
+        ({"checkpoints": (0, 200, 100, 350)}, "rise from 0"),
         ({"prompts": 20_000}, "between 100 and the 10000"),
         ({"couplings": (4, 1)}, "ascending"),
         ({"couplings": (1, 5)}, "from 1, 2, 3, 4"),
