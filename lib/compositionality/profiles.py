@@ -30,7 +30,7 @@ class Settings:
     learning_rate: float = setting(2e-3, "1", "AdamW's peak rate")
     warmup: int = setting(100, "steps", "linear warm-up; a cosine to a tenth follows")
     checkpoints: tuple[int, ...] = setting(
-        (0, 25, 50, 100, 125, 150, 200, 300),
+        (0, 50, 100, 125, 150, 200, 250, 350),
         "steps",
         "training steps at which the model is measured",
         "0..143000",
