@@ -162,14 +162,16 @@ show_table(
     caption="gzip bytes of 8000 sentences, k = 1..4. The command-line program gives the released coherent sizes to the byte (tested).",
 )
 
+# %% [markdown]
+# For comparison, natural text: snippets of 17 words of The Pile {cite:p}`gao2020pile`, which are measured here and never printed.
+
 # %%
 if inputs.pile is not None:
     rng = np.random.default_rng(run.seed)
     pile_sizes = [gzip_bytes(inputs.pile), gzip_bytes(shuffle_lines(inputs.pile, "glued", rng))]
     display(
         Markdown(
-            f"For comparison, {len(inputs.pile)} snippets of 17 words of natural text (The Pile {{cite:p}}`gao2020pile`; measured only): "
-            f"{pile_sizes[0]} bytes coherent, {pile_sizes[1]} shuffled (released: 344546 and 358134)."
+            f"{len(inputs.pile)} snippets: {pile_sizes[0]} bytes coherent, {pile_sizes[1]} shuffled (released: 344546 and 358134)."
         )
     )
 
@@ -387,7 +389,10 @@ else:
 # hundreds. The state at the last token must encode *that token* before anything else, and sentences that end alike become neighbours. A cloud that
 # falls into clumps by last token looks low-dimensional to an estimator that asks for the two nearest neighbours.
 #
-# Two more shuffles take this away and keep everything else: **stop fixed** (all words permuted, then the stop; an option of the released generator) and
+# There is a reason to expect the opposite of a collapse. A shuffle *adds* choices: the order of 17 words is worth up to $\log_2 17!=48$ bits, more than the content
+# has at $k\ge 2$. A count of choices should go up.
+#
+# Two more shuffles take the last token's part away and keep everything else: **stop fixed** (all words permuted, then the stop; an option of the released generator) and
 # **word and stop fixed** (also the last word stays). If lost meaning were what lowers $I_d$, they should lower it as well.
 
 # %%

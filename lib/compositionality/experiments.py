@@ -133,7 +133,7 @@ def read_pile(path: Path) -> list[str]:
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-            return file.read().split("\n")
+            return file.read().removesuffix("\n").split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{path.name} is not a gzip file of text") from error
 
@@ -368,6 +368,7 @@ def measure_composition(run: Run[Settings], frame: pd.DataFrame, layer: str = "l
     shuffle (``_dot`` and ``_inner``: of the controls). id_coherent_minus_shuffled, d_shuffled_minus_coherent: official shuffle, the
     first at k = 1, the second averaged over k. d_shuffled_first_minus_last_k: separation of the linear dimension.
     id_fixed_stop_minus_glued and id_coherent_minus_glued_untrained: at k = 1, the latter at step 0.
+    id_fixed_stop_minus_coherent_*: stop-fixed shuffle minus coherent text at the smallest and the largest k.
     id_share_of_collapse_from_last_token: (dot − glued) / (coherent − glued) at k = 1; 1 or more: all of it.
     """
     first, last = frame["step"].min(), frame["step"].max()
@@ -389,6 +390,9 @@ def measure_composition(run: Run[Settings], frame: pd.DataFrame, layer: str = "l
     run.measure("id_coherent_minus_shuffled", one["coherent"] - one["glued"], unit="dimensions")
     run.measure("d_shuffled_first_minus_last_k", separation(sets["glued"], "d"), unit="dimensions")
     run.measure("id_fixed_stop_minus_glued", one["dot"] - one["glued"], unit="dimensions")
+    raised = by_k(sets["dot"], "id").to_numpy() - coherent.to_numpy()
+    run.measure("id_fixed_stop_minus_coherent_first_k", raised[:, 0], unit="dimensions")
+    run.measure("id_fixed_stop_minus_coherent_last_k", raised[:, -1], unit="dimensions")
     run.measure(
         "id_share_of_collapse_from_last_token", (one["dot"] - one["glued"]) / (one["coherent"] - one["glued"])
     )
@@ -459,6 +463,8 @@ def last_token_summary(run: Run[Settings]) -> str:
             f"Among shuffled sentences that all end in one token, $I_d$ is {within.mean:+.1f} [{within.low:.1f}, {within.high:.1f}] against as many with "
             "mixed endings. "
         )
+    raised = m["id_fixed_stop_minus_coherent_last_k"]
+    text += f"Where $k$ is largest, shuffled text with a fixed stop lies {raised.mean:+.1f} [{raised.low:.1f}, {raised.high:.1f}] dimensions from coherent text. "
     text += (
         f"Of the *separation* by $k$, shuffled text with a fixed stop keeps {dot.mean:.2f} [{dot.low:.2f}, {dot.high:.2f}] of the coherent one, the official "
         f"shuffle {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]: "

@@ -254,7 +254,7 @@ def last_token_figure(frame: pd.DataFrame, neighbors: pd.DataFrame, groups: pd.D
             shift = np.arange(len(modes)) + 0.12 * (k - 2.5)
             ax.errorbar(shift, means, yerr=error if intervals[0].n > 1 else None, fmt="o", ms=6, capsize=3,
                         color=K_COLOURS[k], label=f"k = {k}")  # fmt: skip
-            top = max(top, max(means))
+            top = max(top, *(i.high if i.n > 1 else i.mean for i in intervals))
         ax.set_xticks(range(len(modes)), [SHORT[m] for m in modes], fontsize=9)
         near = neighbors[neighbors["step"] == step].groupby("mode")["share"].mean()
         for place, mode in enumerate(modes):
@@ -262,7 +262,7 @@ def last_token_figure(frame: pd.DataFrame, neighbors: pd.DataFrame, groups: pd.D
         ax.set_title("untrained (step 0)" if step == 0 else f"trained (step {step})")
         ax.grid(axis="x", visible=False)
     for ax in axes[:2]:
-        ax.set_ylim(0, 1.25 * top)
+        ax.set_ylim(0, 1.18 * top)
     axes[0].set_ylabel(_NUMBERS["id"])
     axes[0].legend(fontsize=9, ncol=2, loc="upper left")
     right = axes[2]

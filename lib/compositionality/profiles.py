@@ -24,13 +24,13 @@ class Settings:
     width: int = setting(96, "channels", "width D of the main model", "128..5120")
     layers: int = setting(3, "layers", "blocks", "6..36")
     heads: int = setting(4, "heads", "attention heads", "4..40")
-    steps: int = setting(350, "steps", "optimiser steps", 143_000)
-    batch: int = setting(64, "documents", "documents per step", "1024 of 2048 tokens")
+    steps: int = setting(500, "steps", "optimiser steps", 143_000)
+    batch: int = setting(32, "documents", "documents per step", "1024 of 2048 tokens")
     questions: int = setting(6, "questions", "questions per document")
     learning_rate: float = setting(2e-3, "1", "AdamW's peak rate")
     warmup: int = setting(100, "steps", "linear warm-up; a cosine to a tenth follows")
     checkpoints: tuple[int, ...] = setting(
-        (0, 50, 100, 125, 150, 200, 250, 350),
+        (0, 50, 100, 150, 200, 250, 300, 500),
         "steps",
         "training steps at which the model is measured",
         "0..143000",

@@ -75,6 +75,8 @@ def test_composition_metrics(run: Run[Settings]) -> None:
     np.testing.assert_allclose(m["d_shuffled_first_minus_last_k"].values, 1.5)
     np.testing.assert_allclose(m["id_fixed_stop_minus_glued"].values, 20.5 - 12.75)
     np.testing.assert_allclose(m["id_coherent_minus_glued_untrained"].values, 20 - 12)
+    np.testing.assert_allclose(m["id_fixed_stop_minus_coherent_first_k"].values, 0.5)
+    np.testing.assert_allclose(m["id_fixed_stop_minus_coherent_last_k"].values, 19 - 11)
     verdicts = run.verdicts()
     assert [verdicts[c] for c in ("C1", "C2", "C2a", "C6")] == ["same direction"] * 4
     assert verdicts["C3"] == "not run"
@@ -387,6 +389,9 @@ def test_malformed_files_are_told(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "ok.gz", "wt", encoding="utf-8") as file:
         file.write("a b\nc d")
     assert ex.read_pile(tmp_path / "ok.gz") == ["a b", "c d"]
+    with gzip.open(tmp_path / "ok.gz", "wt", encoding="utf-8") as file:
+        file.write("a b\nc d\n")
+    assert ex.read_pile(tmp_path / "ok.gz") == ["a b", "c d"]  # a final line end is no further line
 
 
 @pytest.mark.parametrize(
@@ -394,8 +399,8 @@ def test_malformed_files_are_told(tmp_path: Path) -> None:
     [
         ({"width": 30}, "does not divide width"),
         ({"widths": (32, 30)}, "does not divide widths=30"),
-        ({"checkpoints": (0, 100)}, "rise from 0 to steps=350"),
-        ({"checkpoints": (0, 200, 100, 350)}, "rise from 0"),
+        ({"checkpoints": (0, 100)}, "rise from 0 to steps=500"),
+        ({"checkpoints": (0, 200, 100, 500)}, "rise from 0"),
         ({"prompts": 20_000}, "between 100 and the 10000"),
         ({"couplings": (4, 1)}, "ascending"),
         ({"couplings": (1, 5)}, "from 1, 2, 3, 4"),
