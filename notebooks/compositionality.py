@@ -303,6 +303,11 @@ show_table(
     "is the same for every order of words. Step 0 is the untrained model.",
 )
 
+# %%
+if small:
+    display(Markdown(experiments.control_summary(run)))
+    display(Markdown(experiments.linear_summary(run)))
+
 # %% [markdown]
 # ## It changes at a moment in training (C3)
 #

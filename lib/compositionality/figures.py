@@ -56,7 +56,7 @@ def _step_axis(ax: plt.Axes, steps: Sequence[float]) -> np.ndarray:
     """Log axis of 1 + step with the steps themselves as labels; returns the places."""
     x = 1 + np.asarray(steps, dtype=float)
     ax.set_xscale("log")
-    shown = [s for i, s in enumerate(steps) if i == 0 or np.log10((1 + s) / (1 + steps[i - 1])) > 0.1]
+    shown = [s for i, s in enumerate(steps) if i == 0 or np.log10((1 + s) / (1 + steps[i - 1])) > 0.16]
     ax.set_xticks([1 + s for s in shown], [f"{s:g}" for s in shown], fontsize=9)
     ax.minorticks_off()
     ax.set_xlabel("training step (log scale of 1 + step)")

@@ -82,6 +82,23 @@ def test_composition_metrics(run: Run[Settings]) -> None:
     assert verdicts["C3"] == "not run"
 
 
+def test_summaries_follow_the_measurements(tmp_path: Path) -> None:
+    near = pd.DataFrame(
+        [{"mode": "glued", "step": 100, "seed": s, "share": 0.6, "chance": 0.02} for s in range(3)]
+    )
+    bag = made_up({("any", k, 0): 30.0 - k for k in COHERENT})
+    higher = VALUES | {("glued", k, 100): 19.0 - k / 4 for k in COHERENT}
+    for name, values, expected in (("low", VALUES, "the whole fall"), ("high", higher, "36 % of the fall")):
+        run = start(tmp_path / name)
+        changed = values if name == "low" else values | {("dot", k, 100): 19.2 for k in COHERENT}
+        ex.measure_composition(run, made_up(changed))
+        ex.measure_last_token(run, pd.DataFrame(), near)
+        ex.measure_bag(run, ex.pick(bag))
+        assert expected in ex.last_token_summary(run)
+        assert "no sign of learning" in ex.control_summary(run)
+        assert "which say what token is last" not in ex.linear_summary(run)  # the ratios are equal here
+
+
 def test_broken_order_contradicts(run: Run[Settings]) -> None:
     broken = dict(VALUES)
     broken["coherent", 2, 100] = 14.0
