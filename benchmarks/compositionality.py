@@ -287,7 +287,7 @@ def main() -> int:
     from lib.publishing.benchmark import machine, write_results
 
     shapes = [(600, 32)] if options.quick else [(2000, 96), (5000, 256)]
-    rows, times = measure(peers, shapes, turns=3 if options.quick else 9)
+    rows, times = measure(peers, shapes, turns=3 if options.quick else 7)
     if peers:
         peers.close()
     if options.out:

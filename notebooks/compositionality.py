@@ -415,6 +415,8 @@ if small:
     display(Markdown(experiments.last_token_summary(run)))
 
 # %% [markdown]
+# The wording above follows the means; the intervals beside them are those of three seeds, and wide.
+#
 # "Shuffling makes $I_d$ collapse" thus holds two statements, and the controls separate them: the *level* of $I_d$ under the official shuffle, which depends on
 # what is last, and the *dependence on $k$*.
 #

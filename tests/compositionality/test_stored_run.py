@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-RECORD = Path(__file__).resolve().parents[2] / "book" / "runs" / "compositionality" / "default" / "results.json"
+RECORD = (
+    Path(__file__).resolve().parents[2] / "book" / "runs" / "compositionality" / "default" / "results.json"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,11 @@ def test_model_has_learned_its_language(values: dict[str, np.ndarray]) -> None:
 
 
 def test_coherent_text_is_ordered_by_k_trained_and_untrained(values: dict[str, np.ndarray]) -> None:
-    for name in ("id_smallest_step_in_k", "id_smallest_step_in_k_untrained", "bag_of_words_smallest_step_in_k"):
+    for name in (
+        "id_smallest_step_in_k",
+        "id_smallest_step_in_k_untrained",
+        "bag_of_words_smallest_step_in_k",
+    ):
         assert len(values[name]) >= 3
         assert values[name].mean() > 0
 
