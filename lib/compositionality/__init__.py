@@ -1,0 +1,1 @@
+"""Geometric Signatures of Compositionality Across a Language Model's Lifetime (arXiv:2410.01444)."""
