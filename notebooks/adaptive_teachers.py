@@ -624,6 +624,7 @@ show_table(
 # 14. **Strings**: TFBind8 only on this page, with fewer rounds than the paper's 2000. A string that is sampled again moves to the newest place of the buffer (released: keeps its place). QM9 joins in `gpu` (with width 128 in place of
 #    1024), sEH and L14-RNA1 in `paper`; RNA2 and RNA3 have no exact target samples. Further baselines of the released code (A2C, PPO, soft Q-learning, MARS, sub-trajectory balance) are not here.
 # 15. **Learning rate on TFBind8** is the released one, 1e-4. In trials at 1e-3 the Teacher's gain was clearly smaller; the profile `gpu` measures it as a control.
+# 16. **Not run for this page**: the other values of $C$ and every $\alpha$ other than the tasks' own (in `gpu` and `paper`), Teacher + PRT on the grid, and anything on a GPU. Rollouts are not captured in CUDA graphs.
 #
 # ## Metrics
 #
