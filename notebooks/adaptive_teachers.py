@@ -206,6 +206,9 @@ show_table(
 )
 
 # %% [markdown]
+# Other implementations have the same trouble. The library torchgfn 2.4.1 guards its comparisons with $10^{-12}$ but makes them in single precision, where that guard is lost: at $H=16$ its cross holds one coordinate at distance
+# 0.2 and not its mirror image, so its reward is not symmetric (the chapter's benchmark counts the states).
+#
 # The chapter uses the official form by default (`grid_reward`), since the paper's counts presumably do. **F4** stands in the same table: in two dimensions the
 # modes hold most of the mass, in four dimensions a few per cent. A sampler that finds *no* mode can then be close in total variation, and
 # one that finds all of them far. Mode count, mode recall and distance must stand side by side.
@@ -511,6 +514,8 @@ show(
 )
 
 # %% [markdown]
+# The dots give the mass on each task's own list of modes. TFBind8's list is not its 328 best strings, so its dot lies below the curve.
+#
 # A target whose effective support is one or two strings makes the EUBO a statement about those one or two strings; the other hundreds of "modes" of the list do not enter it.
 
 # %%
