@@ -206,6 +206,9 @@ show_table(
 )
 
 # %% [markdown]
+# Other implementations have the same trouble. The library torchgfn 2.4.1 guards its comparisons with $10^{-12}$ but makes them in single precision, where that guard is lost: at $H=16$ its cross holds one coordinate at distance
+# 0.2 and not its mirror image, so its reward is not symmetric (the chapter's benchmark counts the states).
+#
 # The chapter uses the official form by default (`grid_reward`), since the paper's counts presumably do. **F4** stands in the same table: in two dimensions the
 # modes hold most of the mass, in four dimensions a few per cent. A sampler that finds *no* mode can then be close in total variation, and
 # one that finds all of them far. Mode count, mode recall and distance must stand side by side.
@@ -511,6 +514,8 @@ show(
 )
 
 # %% [markdown]
+# The dots give the mass on each task's own list of modes. TFBind8's list is not its 328 best strings, so its dot lies below the curve.
+#
 # A target whose effective support is one or two strings makes the EUBO a statement about those one or two strings; the other hundreds of "modes" of the list do not enter it.
 
 # %%
@@ -624,6 +629,7 @@ show_table(
 # 14. **Strings**: TFBind8 only on this page, with fewer rounds than the paper's 2000. A string that is sampled again moves to the newest place of the buffer (released: keeps its place). QM9 joins in `gpu` (with width 128 in place of
 #    1024), sEH and L14-RNA1 in `paper`; RNA2 and RNA3 have no exact target samples. Further baselines of the released code (A2C, PPO, soft Q-learning, MARS, sub-trajectory balance) are not here.
 # 15. **Learning rate on TFBind8** is the released one, 1e-4. In trials at 1e-3 the Teacher's gain was clearly smaller; the profile `gpu` measures it as a control.
+# 16. **Not run for this page**: the other values of $C$ and every $\alpha$ other than the tasks' own (in `gpu` and `paper`), Teacher + PRT on the grid, and anything on a GPU. Rollouts are not captured in CUDA graphs.
 #
 # ## Metrics
 #
