@@ -260,6 +260,50 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
     return rows, times
 
 
+def time_parts(shapes: list[tuple[int, int]], turns: int) -> tuple[list[Any], str]:
+    """Where the neighbour pass spends its time on the largest shape: rows for the times, and a sentence."""
+    import torch
+
+    from lib.compositionality.nearest_neighbors import SPARE_CANDIDATES
+    from lib.compositionality.squared_distances import squared_distances
+    from lib.publishing.benchmark import seconds
+
+    n, dim = shapes[-1]
+    points = np.random.default_rng([n, dim]).standard_normal((n, dim))
+    low = torch.as_tensor(points).float()
+    blocks = low.split(max(1, 2**22 // n))
+    products = [block @ low.T for block in blocks]
+    everyone = np.arange(n)
+    parts: dict[str, float] = {}
+
+    def measure_part(name: str, work: Callable[[], Any]) -> None:
+        work()
+        parts[name] = 1e3 * float(np.median([seconds(work) for _ in range(turns)]))
+
+    measure_part("float32 product", lambda: [block @ low.T for block in blocks])
+    measure_part(
+        "float64 product, for comparison", lambda: torch.as_tensor(points) @ torch.as_tensor(points).T
+    )
+    for k in (2, 64):
+        m = k + SPARE_CANDIDATES
+        index = torch.cat([product.topk(m, largest=False).indices for product in products]).numpy()
+        out = np.empty(index.shape)
+        measure_part(f"selection, {k} neighbours", lambda m=m: [p.topk(m, largest=False) for p in products])  # type: ignore[misc]
+        measure_part(
+            f"float64 distances, {k} neighbours",
+            lambda index=index, out=out: squared_distances(points, everyone, index, out),  # type: ignore[misc]
+        )
+    shape = f"N = {n}, D = {dim}"
+    rows = [
+        {"what": what, "peer": "", "shape": shape, "dtype": "", "milliseconds": value}
+        for what, value in parts.items()
+    ]
+    text = f"Where the pass spends its time at {shape}: " + ", ".join(
+        f"{k} {v:.0f} ms" for k, v in parts.items()
+    )
+    return rows, text + ". The product is over all ordered pairs; computing each pair once would halve it."
+
+
 def main() -> int:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(description="Speed of intrinsic-dimension estimators against peers.")
@@ -296,6 +340,9 @@ def main() -> int:
             "data object. scikit-dimension's and scikit-learn's calls are with their defaults. No GPU was there: nothing is "
             "said about speed on one."
         )
+        parts, sentence = time_parts(shapes, 3)
+        times += parts
+        note = f"{note} {sentence}"
         write_results(options.out, machine("torch", "numba", "numpy"), rows, times, note)
     return 0
 
