@@ -170,7 +170,10 @@ print("Teacher's exact optimum is R^α / Σ R^α:", worst < 1e-8)
 #
 # How good is a trained Student? The paper draws 100,000 samples and counts. On a grid no sample is needed. With $u(s)$ the probability of visiting $s$,
 #
-# $$u(0)=1,\quad u(s')=\sum_i u(s'-e_i)\,\pi_i(s'-e_i),\quad p(x)=u(x)\,\pi_{\text{stop}}(x)\ \text{(interior)},\ \ p(x)=u(x)\ \text{(border)},$$
+# $$\begin{aligned}
+# u(0)&=1,& u(s')&=\sum_i u(s'-e_i)\,\pi_i(s'-e_i),\\
+# p(x)&=u(x)\,\pi_{\text{stop}}(x)\ \text{(interior)},& p(x)&=u(x)\ \text{(border)},
+# \end{aligned}$$
 #
 # which is one batched forward pass over all states, then one addition per level set $\sum_i s_i$. The first test is that the result sums to one:
 
