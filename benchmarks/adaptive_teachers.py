@@ -37,87 +37,10 @@ from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
-from lib.publishing.benchmark import Work, machine, median_interval, seconds, write_results
+from lib.publishing.benchmark import CPU, Report, Work, check_equal, machine, write_results
 
-CPU = "CPU, 1 thread"
 BATCH = 16
 WARM_UP = 200
-
-
-class Report:
-    """Rows of ratios, our own absolute times, and remarks computed from them."""
-
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
-        self.rows: list[dict[str, Any]] = []
-        self.times: list[dict[str, Any]] = []
-        self.remarks: list[str] = []
-
-    def compare(
-        self,
-        what: str,
-        peer: str,
-        version: str,
-        shape: str,
-        ours: Work,
-        theirs: Work,
-        bar: float | None,
-        share: float = 1.0,
-        turns: int | None = None,
-        device: str = CPU,
-    ) -> float:
-        """Time both in turn and add the row; ``share`` of our time is what is compared (1/K for one run of a stack of K).
-
-        Returns:
-            Our median seconds, before ``share``.
-        """
-        pairs = []
-        for turn in range(turns or self.turns):
-            if turn % 2:
-                other, mine = seconds(theirs), seconds(ours)
-            else:
-                mine, other = seconds(ours), seconds(theirs)
-            pairs.append((mine, other))
-        self.add(what, peer, version, shape, [other / (mine * share) for mine, other in pairs], bar, device)
-        median = float(np.median([mine for mine, _ in pairs]))
-        self.times.append(
-            {
-                "what": what,
-                "peer": peer,
-                "shape": shape,
-                "dtype": "float32",
-                "milliseconds": 1e3 * median * share,
-            }
-        )
-        return median
-
-    def add(
-        self,
-        what: str,
-        peer: str,
-        version: str,
-        shape: str,
-        ratios: Sequence[float],
-        bar: float | None,
-        device: str,
-    ) -> None:
-        ratio, low, high = median_interval(ratios)
-        self.rows.append(
-            {
-                "peer": peer,
-                "version": version,
-                "what": what,
-                "shape": shape,
-                "dtype": "float32",
-                "device": device,
-                "ratio": ratio,
-                "low": low,
-                "high": high,
-                "bar": bar,
-                "meets_bar": None if bar is None else ratio >= bar,
-            }
-        )
-        print(f"{what}, {shape}: {peer} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
 
 
 def say_where_time_goes(report: Report, what: str, ours: Work, theirs: Work) -> None:
@@ -139,15 +62,6 @@ def say_where_time_goes(report: Report, what: str, ours: Work, theirs: Work) -> 
             f"{products / total:.0%} in matrix products and {activation / total:.0%} in activation functions"
         )
     report.remarks.append(f"Where the time goes, {what}: ours {shares[0]}; the peer {shares[1]}.")
-
-
-def check(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    """Stop if results that must be equal are not: max |ours − theirs| over max |theirs|."""
-    difference = float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
-    if not difference <= tolerance:
-        raise SystemExit(
-            f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
-        )
 
 
 # --- the grid -----------------------------------------------------------------------------------------------------
@@ -238,7 +152,7 @@ def check_rewards(report: Report, grid: DeceptiveGrid, peer: TorchGfnIteration) 
     offset = 5 * (2 * grid.coordinates - (grid.side - 1)).abs()  # integers: an edge is k (H − 1), k = 1, 3, 4
     edge = torch.stack([offset == k * (grid.side - 1) for k in (1, 3, 4)]).any(0).any(1)
     ours = grid.log_reward.exp()
-    check("torchgfn reward", ours[~edge], theirs[~edge], 1e-4)
+    check_equal("torchgfn reward", ours[~edge], theirs[~edge], 1e-4)
     different = int(((ours - theirs).abs() > 1e-3).sum())
     if different:
         report.remarks.append(
@@ -270,7 +184,7 @@ def compare_grid(
         ours = StackedIteration(grid, runs, hidden)
         warm(ours, warm_up)
         report.compare(
-            f"trajectory-balance iteration, per run, K = {runs}", "torchgfn HyperGrid, TB", version, shape, ours, theirs, bar, 1 / runs
+            f"trajectory-balance iteration, per run, K = {runs}", "torchgfn HyperGrid, TB", version, shape, ours, theirs, bar, share=1 / runs
         )  # fmt: skip
         # since the training ended; both policies go on learning slowly while they are timed
         theirs_mean, ours_mean = (float(np.mean(x.lengths[warm_up:])) for x in (theirs, ours))
@@ -335,7 +249,7 @@ def compare_exact_law(
             )
         for name, version, work in rivals:
             report.compare(
-                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}", law, work, 50.0, batch / n, turns
+                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}", law, work, 50.0, share=batch / n, turns=turns
             )  # fmt: skip
             report.times[-1]["milliseconds"] *= n / batch  # the share was the sampler's, not ours
     report.remarks.append(
@@ -410,7 +324,7 @@ def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]
         noise = torch.randn(batch, steps, 2, generator=generator)
         sigmas = torch.tensor([sigma])
         path = loop.path(x, sigma, noise)
-        check(
+        check_equal(
             "sequential scoring",
             score_paths(network, path.unsqueeze(0), sigmas)[0],
             loop(x, sigma, noise).double(),
@@ -517,7 +431,7 @@ def compare_strings(report: Report, tasks: Sequence[tuple[str, int, int, int]], 
             ]
             for b in range(batch)
         ]
-        check("state-by-state policy", policy.log_pf(path).sum(-1)[0], states.log_pf(strings), 1e-4)
+        check_equal("state-by-state policy", policy.log_pf(path).sum(-1)[0], states.log_pf(strings), 1e-4)
         rng = np.random.default_rng(0)
 
         def ours(
@@ -575,14 +489,14 @@ def compare_stacking(report: Report, device: str, runs: int, hidden: int, warm_u
     what = f"{runs} runs stacked against one by one"
     report.compare(
         what, "this collection, K = 1", torch.__version__, f"grid TB, d = 4, H = 16, batch {BATCH}, h = {hidden}",
-        together, alone, None, 1 / runs, device=name,
+        together, alone, None, share=1 / runs, device=name,
     )  # fmt: skip
     sizes = SamplerSizes(25, 64, 256, 64, 100, 5000)
     together, alone = stacked_step(runs, sizes, device), stacked_step(1, sizes, device)
     together(), alone()
     report.compare(
         what, "this collection, K = 1", torch.__version__, "25 Gaussians, T = 25, batch 64, h = 64",
-        together, alone, None, 1 / runs, device=name,
+        together, alone, None, share=1 / runs, device=name,
     )  # fmt: skip
 
 

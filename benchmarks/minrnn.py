@@ -16,7 +16,6 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,16 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.minrnn.mixers import GRU, LSTM, S6, MinGRU, MinLSTM, StepGRU
 from lib.minrnn.scan import gated_scan, linear_scan, min_gru_scan
-from lib.publishing.benchmark import Work, machine, median_interval, seconds, write_results
-
-
-def check(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    """Stop if results that must be equal are not: max |ours − theirs| / max |theirs|."""
-    difference = float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
-    if not difference <= tolerance:
-        raise SystemExit(
-            f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
-        )
+from lib.publishing.benchmark import Report, Work, check_equal, machine, seconds, write_results
 
 
 def forward_backward(layer: nn.Module, x: Tensor) -> Work:
@@ -56,73 +46,6 @@ def peer(package: str, module: str, distribution: str) -> tuple[ModuleType, str]
     except ImportError as error:
         print(f"{distribution} is not there ({error}): its rows are left out", file=sys.stderr)
         return None
-
-
-class Report:
-    """Rows of ratios, our own absolute times, and remarks computed from them."""
-
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
-        self.rows: list[dict[str, Any]] = []
-        self.times: list[dict[str, Any]] = []
-        self.remarks: list[str] = []
-
-    def compare(
-        self,
-        what: str,
-        name: str,
-        version: str,
-        shape: str,
-        ours: Work,
-        theirs: Work,
-        bar: float | None,
-        dtype: str = "float32",
-        device: str = "CPU, 1 thread",
-        turns: int | None = None,
-    ) -> None:
-        """Time both in turn and add the row."""
-        ours(), theirs()  # compilation and first allocations
-        pairs = []
-        for turn in range(turns or self.turns):
-            if turn % 2:
-                other, mine = seconds(theirs), seconds(ours)
-            else:
-                mine, other = seconds(ours), seconds(theirs)
-            pairs.append((mine, other))
-        self.add(what, name, version, shape, [other / mine for mine, other in pairs], bar, dtype, device)
-        milliseconds = 1e3 * float(np.median([mine for mine, _ in pairs]))
-        self.times.append(
-            {"what": what, "peer": name, "shape": shape, "dtype": dtype, "milliseconds": milliseconds}
-        )
-
-    def add(
-        self,
-        what: str,
-        name: str,
-        version: str,
-        shape: str,
-        ratios: list[float],
-        bar: float | None,
-        dtype: str,
-        device: str,
-    ) -> None:
-        ratio, low, high = median_interval(ratios)
-        self.rows.append(
-            {
-                "peer": name,
-                "version": version,
-                "what": what,
-                "shape": shape,
-                "dtype": dtype,
-                "device": device,
-                "ratio": ratio,
-                "low": low,
-                "high": high,
-                "bar": bar,
-                "meets_bar": None if bar is None else ratio >= bar,
-            }
-        )
-        print(f"{what}, {shape}, {dtype}: {name} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
 
 
 # --- CPU ----------------------------------------------------------------------------------------------------------
@@ -156,7 +79,7 @@ def compare_scans(report: Report, shapes: list[tuple[int, int, int]]) -> None:
 
         if found:
             scan = found[0].heinsen_associative_scan_log
-            check(
+            check_equal(
                 "minGRU-pytorch scan", scan(log_a, log_b), ours(), 1e-2
             )  # its own float32 error at T = 4096
             report.compare(
@@ -169,7 +92,7 @@ def compare_scans(report: Report, shapes: list[tuple[int, int, int]]) -> None:
                 50.0,
                 turns=turns,
             )
-        check("torch associative_scan", generic(), ours(), 1e-5)
+        check_equal("torch associative_scan", generic(), ours(), 1e-5)
         report.compare(
             "scan, forward",
             "torch associative_scan, generic, eager",
@@ -200,7 +123,7 @@ def compare_layers(report: Report, batch: int, steps: int, width: int) -> None:
             with torch.no_grad():  # the peer puts the candidate first
                 mine.project_in.weight.copy_(fused.weight.roll(-width, dims=0))
                 mine.project_out.weight.copy_(theirs.to_out.weight)
-            check(f"minGRU-pytorch {name}", mine(x)[0], theirs(x), 1e-3)
+            check_equal(f"minGRU-pytorch {name}", mine(x)[0], theirs(x), 1e-3)
             report.compare(
                 f"{name} layer, forward and backward",
                 f"minGRU-pytorch {name}",
@@ -279,7 +202,7 @@ def compare_s6(report: Report, batch: int, steps: int, width: int) -> None:
             head, *tail = key.split(".")
             ours[".".join([names[head], *tail])].copy_(value)
     x = torch.randn(batch, steps, width, requires_grad=True)
-    check("mambapy", mine(x)[0], block(x), 1e-4)
+    check_equal("mambapy", mine(x)[0], block(x), 1e-4)
     report.compare(
         "S6 layer, forward and backward",
         "mambapy MambaBlock",
@@ -323,7 +246,7 @@ def compare_on_gpu(report: Report, lengths: list[int]) -> None:
         for steps in lengths:
             pre = torch.randn(64, steps, 768, device="cuda", dtype=dtype, requires_grad=True)
             grad = torch.randn(64, steps, 384, device="cuda", dtype=dtype)
-            check(
+            check_equal(
                 "gate-fused Triton scan",
                 gated_scan(pre, None, "min_gru", "triton").float(),
                 gated_scan(pre, None, "min_gru", "chunked").float(),
@@ -406,7 +329,7 @@ def compare_gpu_scans(report: Report, device: str) -> None:
             a.transpose(1, 2).contiguous(),
             b.transpose(1, 2).contiguous(),
         )  # (B, C, T), its layout
-        check("accelerated-scan", found[0].scan(gates, tokens).transpose(1, 2), ours(), 1e-4)
+        check_equal("accelerated-scan", found[0].scan(gates, tokens).transpose(1, 2), ours(), 1e-4)
         own_layout = f"{shape}, the peer in (B, C, T)"
         report.compare(
             "scan, forward",
@@ -437,7 +360,7 @@ def compare_gpu_scans(report: Report, device: str) -> None:
     if found_fla:
         log_a = a.log()
         scan = found_fla[0].fused_recurrent_hgrn
-        check("flash-linear-attention", scan(b, log_a)[0], ours(), 1e-4)
+        check_equal("flash-linear-attention", scan(b, log_a)[0], ours(), 1e-4)
         report.compare(
             "scan, forward",
             "flash-linear-attention fused_recurrent_hgrn",

@@ -6,10 +6,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.publishing.benchmark import machine, median_interval, seconds, write_results
+from lib.publishing import benchmark
+from lib.publishing.benchmark import (
+    Report,
+    check_equal,
+    machine,
+    median_interval,
+    seconds,
+    write_results,
+)
 from lib.publishing.pages import read_benchmark
 
 
@@ -29,6 +38,30 @@ def test_the_interval_holds_the_median(values: list[float]) -> None:
 
 def test_seconds_are_those_of_one_call() -> None:
     assert 0.002 <= seconds(lambda: time.sleep(0.002), at_least=0.02) < 0.02
+
+
+def test_a_report_divides_the_peers_time_by_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "seconds", lambda work: work())
+    report = Report(turns=4)
+    spent = report.compare("scan", "peer", "1", "n = 2", lambda: 0.5, lambda: 2.0, 3.0, share=1 / 8)
+    assert spent == 0.5
+    [row], [time_row] = report.rows, report.times
+    assert (row["ratio"], row["low"], row["high"]) == (32.0, 32.0, 32.0)
+    assert row["meets_bar"] is True
+    assert time_row["milliseconds"] == 62.5
+    report.add("scan", "other", "1", "n = 2", [1.0, 2.0, 3.0], 3.0)
+    assert report.rows[1]["meets_bar"] is False
+    report.add("scan", "other", "1", "n = 2", [1.0, 2.0, 3.0], None)
+    assert report.rows[2]["meets_bar"] is None
+
+
+def test_nothing_is_timed_where_results_differ() -> None:
+    ours, theirs = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1])
+    check_equal("close", ours, theirs, 0.1)
+    with pytest.raises(SystemExit, match=r"far: results differ by 4\.8e-02, above 1e-02; nothing is timed"):
+        check_equal("far", ours, theirs, 0.01)
+    with pytest.raises(SystemExit):
+        check_equal("not a number", ours * float("nan"), theirs, 0.1)
 
 
 def test_results_are_read_by_the_page(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
 from lib.records import device_name, write_json
 
 Work = Callable[[], Any]
+CPU = "CPU, 1 thread"
 
 
 def synchronise() -> None:
@@ -52,6 +54,92 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     ordered = sorted(values)
     rank = max(int(stats.binom.ppf(0.025, len(ordered), 0.5)) - 1, 0)
     return float(np.median(ordered)), ordered[rank], ordered[-1 - rank]
+
+
+class Report:
+    """Rows of ratios, our own absolute times, and remarks computed from them.
+
+    Args:
+        turns: how often peer and ours are timed in turn.
+    """
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.rows: list[dict[str, Any]] = []
+        self.times: list[dict[str, Any]] = []
+        self.remarks: list[str] = []
+
+    def compare(
+        self,
+        what: str,
+        peer: str,
+        version: str,
+        shape: str,
+        ours: Work,
+        theirs: Work,
+        bar: float | None,
+        dtype: str = "float32",
+        device: str = CPU,
+        *,
+        share: float = 1.0,
+        turns: int | None = None,
+    ) -> float:
+        """Time both in turn and add the row.
+
+        Args:
+            what, peer, version, shape, bar, dtype, device: columns of the benchmark page.
+            ours, theirs: the work that is compared.
+            share: the part of our time that is compared, 1/K for one run of a stack of K.
+            turns: in place of the report's own.
+
+        Returns:
+            our median seconds, before ``share``.
+        """
+        ours(), theirs()  # compilation and first allocations
+        pairs = []
+        for turn in range(turns or self.turns):
+            if turn % 2:
+                other, mine = seconds(theirs), seconds(ours)
+            else:
+                mine, other = seconds(ours), seconds(theirs)
+            pairs.append((mine, other))
+        ratios = [other / (mine * share) for mine, other in pairs]
+        self.add(what, peer, version, shape, ratios, bar, dtype, device)
+        median = float(np.median([mine for mine, _ in pairs]))
+        own = {"what": what, "peer": peer, "shape": shape, "dtype": dtype}
+        self.times.append({**own, "milliseconds": 1e3 * median * share})
+        return median
+
+    def add(
+        self,
+        what: str,
+        peer: str,
+        version: str,
+        shape: str,
+        ratios: Sequence[float],
+        bar: float | None,
+        dtype: str = "float32",
+        device: str = CPU,
+    ) -> None:
+        """Add a row of independent ``ratios``, peer over ours; the columns are those of :meth:`compare`."""
+        ratio, low, high = median_interval(ratios)
+        columns = {"peer": peer, "version": version, "what": what, "shape": shape, "dtype": dtype}
+        judged = {"bar": bar, "meets_bar": None if bar is None else ratio >= bar}
+        self.rows.append({**columns, "device": device, "ratio": ratio, "low": low, "high": high, **judged})
+        print(f"{what}, {shape}, {dtype}: {peer} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
+
+
+def check_equal(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Stop if results that must be equal are not: max |ours − theirs| / max |theirs|.
+
+    Raises:
+        SystemExit: naming the difference.
+    """
+    difference = float((ours - theirs).detach().abs().max() / theirs.detach().abs().max())
+    if not difference <= tolerance:
+        raise SystemExit(
+            f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
+        )
 
 
 def machine(*packages: str) -> dict[str, Any]:
