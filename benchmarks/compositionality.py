@@ -171,10 +171,10 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
     from lib.compositionality.intrinsic_dimension import estimate, intrinsic_dimension, levina_bickel
     from lib.compositionality.linear_dimension import pca_dimension
     from lib.compositionality.nearest_neighbors import nearest_neighbors
-    from lib.publishing.benchmark import median_interval, seconds
+    from lib.publishing.benchmark import Report, seconds
 
     torch.set_num_threads(1)
-    rows: list[Any] = []
+    report = Report(turns)
     times: list[Any] = []
     whole = ["dadapy 2NN base and ml", "dadapy GRIDE", "scikit-dimension MLE"]
     for n, dim in shapes:
@@ -226,27 +226,10 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
                     ratios.append(sum(peers.call(call, stored)[1] for call in calls) / mine)
             if not (peers and ratios):
                 continue
-            ratio, low, high = median_interval(ratios)
             packages = dict.fromkeys(call.split()[0] for call in calls)
-            rows.append(
-                {
-                    "peer": calls[0] if len(calls) == 1 else "sum of " + ", ".join(calls),
-                    "version": ", ".join(peers.versions[p] for p in packages),
-                    "what": what,
-                    "shape": shape,
-                    "dtype": "float64",
-                    "device": "CPU, 1 thread",
-                    "ratio": ratio,
-                    "low": low,
-                    "high": high,
-                    "bar": bar,
-                    "meets_bar": None if bar is None else ratio >= bar,
-                }
-            )
-            print(
-                f"{what}, {shape}: {rows[-1]['peer']} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}",
-                flush=True,
-            )
+            peer = calls[0] if len(calls) == 1 else "sum of " + ", ".join(calls)
+            version = ", ".join(peers.versions[p] for p in packages)
+            report.add(what, peer, version, shape, ratios, bar, dtype="float64")
         times += [
             {
                 "what": what,
@@ -257,7 +240,7 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
             }
             for what, values in own.items()
         ]
-    return rows, times
+    return report.rows, times
 
 
 def time_parts(shapes: list[tuple[int, int]], turns: int) -> tuple[list[Any], str]:
