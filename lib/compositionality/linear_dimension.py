@@ -6,6 +6,7 @@ participation ratio needs no eigenvalue at all, tr(C)²/‖C‖².
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +17,14 @@ def _gram(points: Tensor) -> Tensor:
     """The smaller of the two Gram matrices of the centred points, float64, (..., min(N, D), min(N, D))."""
     points = check_points(points, at_least=2)
     centred = points - points.mean(dim=-2, keepdim=True)
-    if centred.shape[-1] <= centred.shape[-2]:
+    if centred.shape[-1] > centred.shape[-2]:
+        centred = centred.mT
+    if centred.device.type != "cpu":
         return centred.mT @ centred
-    return centred @ centred.mT
+    values = (
+        centred.numpy()
+    )  # NumPy sees that both factors are the same matrix, and multiplies every pair of columns once
+    return torch.as_tensor(np.matmul(np.swapaxes(values, -1, -2), values))
 
 
 def spectrum(points: Tensor) -> Tensor:
