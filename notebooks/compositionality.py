@@ -329,6 +329,10 @@ show(
     alt="Four panels against training step on a log scale: separation of intrinsic dimension, intrinsic dimension by layer, skill of the small model, zero-shot accuracy of Pythia 6.9b.",
 )
 
+# %%
+if small:
+    display(Markdown(experiments.training_summary(run)))
+
 # %% [markdown]
 # ## Width (C4)
 #
@@ -347,6 +351,10 @@ show(
     "right is d = D.",
     alt="Two log-log panels: intrinsic dimension and linear dimension against model width for four k, coherent and shuffled.",
 )
+
+# %%
+if small:
+    display(Markdown(experiments.width_summary(run, wide)))
 
 # %% [markdown]
 # ## Form: compressed size (C5)
@@ -516,7 +524,7 @@ else:
 # 7. **Scrambled lexicon.** A control with relabelled words would matter for a model trained on coupled text. This one never sees a coupling in training.
 # 8. **Natural text** (C8) and other families (C9) are measured in the profile `paper` only. The model of Shakespeare's characters is a control of our own, with one seed and
 #    a short training in the default profile, longer and with three in `gpu`.
-# 9. **Choice of sizes.** Width, steps and checkpoints of the default profile were chosen to fit three minutes, while looking at seeds that the run also uses
+# 9. **Choice of sizes.** Width 128, N = 2000 and 600 steps of 64 documents do not fit the default profile's three minutes on two cores; `gpu` has more of each. Width, steps and checkpoints of the default profile were chosen to fit three minutes, while looking at seeds that the run also uses
 #    (shorter and longer trainings of the same kind). Another `seed` is the cleaner check.
 #
 # ## Metrics

@@ -471,6 +471,45 @@ def linear_summary(run: Run[Settings]) -> str:
     return text
 
 
+def training_summary(run: Run[Settings]) -> str:
+    """When the separation of shuffled text falls, beside the rise of skill, in words chosen by the measurements."""
+    m = run.measurements
+    text = (
+        f"**In this run** the separation of officially shuffled text falls by {_spread(run, 'shuffled_separation_drop')} from step 0 to the end, with the stop fixed by "
+        f"{_spread(run, 'shuffled_separation_drop_dot')}; that of coherent text is {_spread(run, 'coherent_separation_at_end')} at the end. "
+    )
+    names = ("collapse_to_skill_distance", "collapse_to_skill_distance_dot")
+    if not all(name in m for name in names):
+        return (
+            text
+            + "In at least one seed there is no fall or no rise of skill, so that their distance is not judged. "
+        )
+    official, fixed = (m[name] for name in names)
+    text += (
+        f"Its half-way point lies {official.mean:.2f} [{official.low:.2f}, {official.high:.2f}] powers of ten of a step from that of the skill's rise under the official "
+        f"shuffle, and {fixed.mean:.2f} [{fixed.low:.2f}, {fixed.high:.2f}] with the stop fixed. "
+    )
+    if official.low > 0.5 and fixed.mean < official.low:
+        text += (
+            "So in the small model the official shuffle's separation does not fall when the skill rises; closer to the rise of skill is the fall of the separation where the last token "
+            "is always the stop. The official curve is small and noisy, though: it mixes the sentence with its last word (C6), and a half-way point of such a curve is soon crossed."
+        )
+    return text
+
+
+def width_summary(run: Run[Settings], frame: pd.DataFrame) -> str:
+    """Growth of the dimensions with the width, with the number of widths and seeds that it rests on."""
+    m = run.measurements
+    widths = sorted(int(w) for w in frame["width"].unique())
+    return (
+        f"**In this run**, from D = {widths[0]} to {widths[-1]} ({len(widths)} widths, {len(m['id_width_exponent'].values)} seeds), $I_d$ grows like $D$ to the power "
+        f"{m['id_width_exponent'].mean:.2f} [{m['id_width_exponent'].low:.2f}, {m['id_width_exponent'].high:.2f}] and $d$ to the power "
+        f"{m['d_width_exponent'].mean:.2f} [{m['d_width_exponent'].low:.2f}, {m['d_width_exponent'].high:.2f}]; the correlation of $d$ with $D$ is "
+        f"{m['d_width_correlation'].mean:.3f}. A factor of {widths[-1] / widths[0]:.0f} in width is little: where $I_d$ could still be limited by so small a width, "
+        "it cannot be flat yet; the paper's widths span a factor of 40."
+    )
+
+
 def measure_last_token(run: Run[Settings], groups: pd.DataFrame, neighbors: pd.DataFrame) -> None:
     """C6 in detail at the last step, official shuffle, by seed.
 
@@ -587,7 +626,11 @@ def text_summary(run: Run[Settings]) -> str:
             text
             + "So the order by $k$ is there without a single sentence of the grammar in training: it comes with the form of the text. "
         )
-    return text + "So this model does not have the order by $k$. "
+    return (
+        text
+        + "So this model does not show the order by $k$ that the bag of words has. A model of characters that guesses so few of them has little reason to "
+        "look further back than the last word, and that is as varied for every $k$. "
+    )
 
 
 def measure_bag(run: Run[Settings], bag: pd.DataFrame) -> None:

@@ -166,13 +166,12 @@ def gride(
     for _ in range(_NEWTON_STEPS):
         slope, curvature = _gride_terms(log_mu, n, d, points)
         low, high = torch.where(slope > 0, d, low), torch.where(slope < 0, d, high)
-        step = d - slope / curvature
-        new = torch.where((step > low) & (step < high), step, (low + high) / 2)
-        new = torch.where(slope == 0, d, new)
-        # the error after a step is about its square: smaller steps than this are rounding
-        converged = bool(((new - d).abs() <= 1e-9 * d).all())
-        d = new
-        if converged:
+        step = -slope / curvature
+        # the error after a step is about the step's square: one this small is the last, whatever rounding says of its sign
+        done = step.abs() <= 1e-9 * d
+        inside = (d + step > low) & (d + step < high)
+        d = torch.where(done | inside, d + step, (low + high) / 2)
+        if bool(done.all()):
             break
     _, curvature = _gride_terms(log_mu, n, d, points)
     return d, (-curvature).rsqrt()

@@ -130,6 +130,27 @@ def test_training_metrics(run: Run[Settings]) -> None:
     assert run.verdicts()["C3"] == "contradicted"  # the two are 1.0 decades apart
 
 
+def test_training_and_width_summaries_follow_the_measurements(run: Run[Settings]) -> None:
+    spread = {
+        "shuffled_separation_drop": [1.0, 1.2],
+        "shuffled_separation_drop_dot": [2.0, 2.2],
+        "coherent_separation_at_end": [8.0, 8.4],
+    }
+    for name, values in spread.items():
+        run.measure(name, values)
+    assert "is not judged" in ex.training_summary(run)
+    run.measure("collapse_to_skill_distance", [1.0, 1.02])
+    run.measure("collapse_to_skill_distance_dot", [0.1, 0.2])
+    text = ex.training_summary(run)
+    assert "1.01 [" in text
+    assert "does not fall when the skill rises" in text
+    for name, value in (("id_width_exponent", 0.4), ("d_width_exponent", 0.9), ("d_width_correlation", 0.99)):
+        run.measure(name, [value, value + 0.01])
+    text = ex.width_summary(run, pd.DataFrame({"width": [32, 64, 96]}))
+    assert "D = 32 to 96 (3 widths, 2 seeds)" in text
+    assert "A factor of 3" in text
+
+
 def test_a_model_that_never_learns_judges_nothing(run: Run[Settings]) -> None:
     frame = made_up(VALUES)
     history = pd.DataFrame(
