@@ -582,16 +582,19 @@ def last_token_summary(run: Run[Settings]) -> str:
 
 def measure_text(run: Run[Settings], frame: pd.DataFrame, history: pd.DataFrame) -> None:
     """The control with natural text, last layer, by seed: text_skill; text_coherent_separation of the trained and the untrained
-    model; text_separation_ratio_dot, that of the shuffle with a fixed stop over the coherent one."""
+    model; text_coherent_separation_error, its sampling error with I_d/√N for each of the two; text_dot_separation, of the shuffle with a
+    fixed stop."""
     last = frame["step"].max()
     run.measure("text_skill", history[history["step"] == last]["skill"].to_numpy(), unit="accuracy")
     own = separation(pick(frame, mode="coherent", step=last))
     run.measure("text_coherent_separation", own, unit="dimensions")
     untrained = separation(pick(frame, mode="coherent", step=frame["step"].min()))
     run.measure("text_coherent_separation_untrained", untrained, unit="dimensions")
-    run.measure(
-        "text_separation_ratio_dot", separation(pick(frame, mode="dot", step=last)) / own, unit="ratio"
-    )
+    coherent = pick(frame, mode="coherent", step=last)
+    errors = [math.hypot(*(part["id"] / part["n"] ** 0.5)) for _, part in coherent.groupby("seed")]
+    run.measure("text_coherent_separation_error", errors, unit="dimensions")
+    fixed = separation(pick(frame, mode="dot", step=last))
+    run.measure("text_dot_separation", fixed, unit="dimensions")
 
 
 def text_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -619,16 +622,19 @@ def text_summary(run: Run[Settings]) -> str:
     text = (
         f"**In this run** the model of characters guesses {100 * m['text_skill'].mean:.0f} % of the next characters of held-out Shakespeare. Between the smallest and "
         f"the largest $k$ of coherent sentences, which are as foreign to it as anything, its $I_d$ differs by {value('text_coherent_separation')}; before any "
-        f"training by {value('text_coherent_separation_untrained')}. "
+        f"training by {value('text_coherent_separation_untrained')}. The sampling error of such a difference is about "
+        f"{m['text_coherent_separation_error'].mean:.1f} a seed. "
     )
-    if m["text_coherent_separation"].mean > 0:
+    own = m["text_coherent_separation"]
+    error = m["text_coherent_separation_error"].mean / math.sqrt(len(own.values))
+    if own.mean > 2 * error:
         return (
             text
             + "So the order by $k$ is there without a single sentence of the grammar in training: it comes with the form of the text. "
         )
     return (
         text
-        + "So this model does not show the order by $k$ that the bag of words has. A model of characters that guesses so few of them has little reason to "
+        + "So this model does not show the order by $k$. A model of characters that guesses so few of them has little reason to "
         "look further back than the last word, and that is as varied for every $k$. "
     )
 

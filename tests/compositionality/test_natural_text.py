@@ -75,7 +75,10 @@ def test_a_short_training_learns_and_fills_the_tables(tmp_path: Path) -> None:
     assert ex.text_table(frame)["model of characters"].tolist()[0] == "untrained, coherent"
     summary = ex.text_summary(run)
     assert f"guesses {100 * history['skill'].iloc[1]:.0f} %" in summary
-    ordered = run.measurements["text_coherent_separation"].mean > 0
+    own, error = (run.measurements[f"text_coherent_separation{part}"].mean for part in ("", "_error"))
+    sets = frame[(frame["step"] == 30) & (frame["mode"] == "coherent") & (frame["layer"] == 2)]
+    assert error == pytest.approx(np.sqrt((sets["id"] ** 2).sum() / 100))
+    ordered = own > 2 * error
     assert ("comes with the form" in summary) == ordered
 
 
