@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,13 @@ def check(name: str, ours: Any, theirs: Any, tolerance: float) -> None:
         )
 
 
+def make_points(n: int, dim: int) -> np.ndarray:
+    """A noisy curved cloud of twelve dimensions, (n, dim)."""
+    rng = np.random.default_rng([n, dim])
+    u = rng.standard_normal((n, 12))
+    return np.tanh(u @ rng.standard_normal((12, dim))) + 0.05 * rng.standard_normal((n, dim))
+
+
 def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> tuple[list[Any], list[Any]]:
     """Rows of ratios and our own times on noisy curved clouds of several shapes."""
     import torch
@@ -178,9 +186,7 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
     times: list[Any] = []
     whole = ["dadapy 2NN base and ml", "dadapy GRIDE", "scikit-dimension MLE"]
     for n, dim in shapes:
-        rng = np.random.default_rng([n, dim])
-        u = rng.standard_normal((n, 12))
-        array = np.tanh(u @ rng.standard_normal((12, dim))) + 0.05 * rng.standard_normal((n, dim))
+        array = make_points(n, dim)
         points = torch.as_tensor(array)
         shape = f"N = {n}, D = {dim}"
 
@@ -244,47 +250,49 @@ def measure(peers: Peers | None, shapes: list[tuple[int, int]], turns: int) -> t
 
 
 def time_parts(shapes: list[tuple[int, int]], turns: int) -> tuple[list[Any], str]:
-    """Where the neighbour pass spends its time on the largest shape: rows for the times, and a sentence."""
+    """Where a neighbour pass spends its time: rows for the times of every shape, and a sentence for the largest."""
     import torch
 
-    from lib.compositionality.nearest_neighbors import SPARE_CANDIDATES
-    from lib.compositionality.squared_distances import squared_distances
+    from lib.compositionality import nearest_neighbors as own
+    from lib.compositionality.intrinsic_dimension import gride
     from lib.publishing.benchmark import seconds
 
-    n, dim = shapes[-1]
-    points = np.random.default_rng([n, dim]).standard_normal((n, dim))
-    low = torch.as_tensor(points).float()
-    blocks = low.split(max(1, 2**22 // n))
-    products = [block @ low.T for block in blocks]
-    everyone = np.arange(n)
+    rows: list[Any] = []
     parts: dict[str, float] = {}
 
-    def measure_part(name: str, work: Callable[[], Any]) -> None:
-        work()
-        parts[name] = 1e3 * float(np.median([seconds(work) for _ in range(turns)]))
+    def measure_part(shape: str, name: str, work: Callable[..., Any], *arguments: Any) -> None:
+        work(*arguments)
+        parts[name] = 1e3 * float(np.median([seconds(partial(work, *arguments)) for _ in range(turns)]))
+        rows.append({"what": name, "peer": "", "shape": shape, "dtype": "", "milliseconds": parts[name]})
 
-    measure_part("float32 product", lambda: [block @ low.T for block in blocks])
-    measure_part(
-        "float64 product, for comparison", lambda: torch.as_tensor(points) @ torch.as_tensor(points).T
-    )
-    for k in (2, 64):
-        m = k + SPARE_CANDIDATES
-        index = torch.cat([product.topk(m, largest=False).indices for product in products]).numpy()
-        out = np.empty(index.shape)
-        measure_part(f"selection, {k} neighbours", lambda m=m: [p.topk(m, largest=False) for p in products])  # type: ignore[misc]
-        measure_part(
-            f"float64 distances, {k} neighbours",
-            lambda index=index, out=out: squared_distances(points, everyone, index, out),  # type: ignore[misc]
-        )
-    shape = f"N = {n}, D = {dim}"
-    rows = [
-        {"what": what, "peer": "", "shape": shape, "dtype": "", "milliseconds": value}
-        for what, value in parts.items()
-    ]
-    text = f"Where the pass spends its time at {shape}: " + ", ".join(
-        f"{k} {v:.0f} ms" for k, v in parts.items()
-    )
-    return rows, text + ". The product is over all ordered pairs; computing each pair once would halve it."
+    def every_ordered_pair(tiles: Sequence[torch.Tensor], low: torch.Tensor) -> None:
+        for x in tiles:
+            x @ low.T
+
+    def every_pair_once(tiles: Sequence[torch.Tensor]) -> None:
+        for i, x in enumerate(tiles):
+            for y in tiles[i:]:
+                x @ y.T
+
+    for n, dim in shapes:
+        shape = f"N = {n}, D = {dim}"
+        points = torch.as_tensor(make_points(n, dim))
+        points -= points.mean(dim=0)
+        low, norms = points.float(), points.square().sum(dim=-1).float()
+        tiles = low.split(256)
+        measure_part(shape, "float32 product, every ordered pair", every_ordered_pair, tiles, low)
+        measure_part(shape, "float32 product, each pair once", every_pair_once, tiles)
+        for k in (2, 64):
+            arguments = (low, norms, k + own.SPARE_CANDIDATES, 2**22)
+            measure_part(
+                shape, f"product and candidates, {k} neighbours", own._symmetric_candidates, *arguments
+            )
+            index = own._symmetric_candidates(*arguments)[0]
+            name = f"float64 distances and their order, {k} neighbours"
+            measure_part(shape, name, own._nearest_of, points, torch.arange(n), index, k)
+        measure_part(shape, "GRIDE at six scales", gride, own.nearest_neighbors(points, 64).distances)
+    text = f"Where the time goes at {shape}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in parts.items())
+    return rows, text + "."
 
 
 def main() -> int:

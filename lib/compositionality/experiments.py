@@ -20,7 +20,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lib.compositionality import kolmogorov
+from lib.compositionality import kolmogorov, natural_text
 from lib.compositionality.bag_of_words import bag_of_words
 from lib.compositionality.geometry import Tables, checkpoint_tables, geometry_rows, scale_rows
 from lib.compositionality.grammar import (
@@ -57,6 +57,7 @@ class Inputs:
     Attributes:
         lexicon: the words. prompts: split → k → sentences (10000, 13). kc_prompts: ``k1``.. → sentences (8000, 13) for gzip.
         official_sizes: released gzip sizes, or None. zero_shot: accuracies of Pythia, or None. pile: snippets, or None.
+        text: the corpus of the control with natural text.
     """
 
     lexicon: Lexicon
@@ -65,6 +66,7 @@ class Inputs:
     official_sizes: Mapping[str, int] | None
     zero_shot: pd.DataFrame | None
     pile: Sequence[str] | None
+    text: str = ""
 
 
 def standin_prompts(seed: int, n: int = STANDIN_PROMPTS) -> dict[int, dict[int, np.ndarray]]:
@@ -90,11 +92,13 @@ def load_inputs(run: Run[Settings]) -> Inputs:
         "compositionality/kolmogorov_gzip_official.csv",
         "compositionality/pythia_zero_shot.csv",
         "compositionality/pile_sample_17w.txt.gz",
+        natural_text.FILE,
     )
     if paths is None:
         prompts = standin_prompts(run.seed)
         kc = {f"k{k}": draw(k, KOLMOGOROV_LINES, np.random.default_rng([run.seed, 6, k])) for k in COUPLINGS}
-        return Inputs(Lexicon.standin(run.seed), prompts, kc, None, None, None)
+        text = natural_text.standin_text(run.seed)
+        return Inputs(Lexicon.standin(run.seed), prompts, kc, None, None, None, text)
     released = load_prompts(paths[1])
     try:
         prompts = {s: {k: released[f"k{k}_rs{s}"] for k in COUPLINGS} for s in range(SPLITS)}
@@ -107,6 +111,7 @@ def load_inputs(run: Run[Settings]) -> Inputs:
         kolmogorov.read_official_sizes(paths[3]),
         read_zero_shot(paths[4]),
         read_pile(paths[5]),
+        natural_text.read_text(paths[6]),
     )
 
 
@@ -185,7 +190,7 @@ def width_jobs(run: Run[Settings], inputs: Inputs) -> list[Job]:
             s.checkpoint_every,
         )
         for width in sorted(s.widths, reverse=True)
-        for i, seed in enumerate(run.seeds(s.seeds))
+        for i, seed in enumerate(run.seeds(min(s.seeds, s.width_seeds)))
     ]
 
 
@@ -211,6 +216,28 @@ def length_jobs(run: Run[Settings], inputs: Inputs) -> list[Job]:
             config = _config(replace_questions(s, slots), s.width)
             jobs.append((run, plan, config, inputs.lexicon, prompts, seed, s.checkpoint_every))
     return jobs
+
+
+def text_jobs(run: Run[Settings], inputs: Inputs) -> list[Job]:
+    """The control with natural text: models of characters, shown the smallest and the largest k of their split."""
+    s = run.settings
+    config = GPTConfig(
+        s.text_width, s.layers, s.heads, s.text_steps, s.text_batch, 1, s.learning_rate, s.warmup
+    )
+    ends = sorted({s.couplings[0], s.couplings[-1]})
+    return [
+        (
+            run,
+            config,
+            inputs.text,
+            inputs.lexicon,
+            {k: inputs.prompts[i % SPLITS][k][: s.text_prompts] for k in ends},
+            s.text_prompts,
+            seed,
+            s.checkpoint_every,
+        )
+        for i, seed in enumerate(run.seeds(s.text_seeds))
+    ]
 
 
 def replace_questions(settings: Settings, slots: int) -> Settings:
@@ -444,6 +471,45 @@ def linear_summary(run: Run[Settings]) -> str:
     return text
 
 
+def training_summary(run: Run[Settings]) -> str:
+    """When the separation of shuffled text falls, beside the rise of skill, in words chosen by the measurements."""
+    m = run.measurements
+    text = (
+        f"**In this run** the separation of officially shuffled text falls by {_spread(run, 'shuffled_separation_drop')} from step 0 to the end, with the stop fixed by "
+        f"{_spread(run, 'shuffled_separation_drop_dot')}; that of coherent text is {_spread(run, 'coherent_separation_at_end')} at the end. "
+    )
+    names = ("collapse_to_skill_distance", "collapse_to_skill_distance_dot")
+    if not all(name in m for name in names):
+        return (
+            text
+            + "In at least one seed there is no fall or no rise of skill, so that their distance is not judged. "
+        )
+    official, fixed = (m[name] for name in names)
+    text += (
+        f"Its half-way point lies {official.mean:.2f} [{official.low:.2f}, {official.high:.2f}] powers of ten of a step from that of the skill's rise under the official "
+        f"shuffle, and {fixed.mean:.2f} [{fixed.low:.2f}, {fixed.high:.2f}] with the stop fixed. "
+    )
+    if official.low > 0.5 and fixed.mean < official.low:
+        text += (
+            "So in the small model the official shuffle's separation does not fall when the skill rises; closer to the rise of skill is the fall of the separation where the last token "
+            "is always the stop. The official curve is small and noisy, though: it mixes the sentence with its last word (C6), and a half-way point of such a curve is soon crossed."
+        )
+    return text
+
+
+def width_summary(run: Run[Settings], frame: pd.DataFrame) -> str:
+    """Growth of the dimensions with the width, with the number of widths and seeds that it rests on."""
+    m = run.measurements
+    widths = sorted(int(w) for w in frame["width"].unique())
+    return (
+        f"**In this run**, from D = {widths[0]} to {widths[-1]} ({len(widths)} widths, {len(m['id_width_exponent'].values)} seeds), $I_d$ grows like $D$ to the power "
+        f"{m['id_width_exponent'].mean:.2f} [{m['id_width_exponent'].low:.2f}, {m['id_width_exponent'].high:.2f}] and $d$ to the power "
+        f"{m['d_width_exponent'].mean:.2f} [{m['d_width_exponent'].low:.2f}, {m['d_width_exponent'].high:.2f}]; the correlation of $d$ with $D$ is "
+        f"{m['d_width_correlation'].mean:.3f}. A factor of {widths[-1] / widths[0]:.0f} in width is little: where $I_d$ could still be limited by so small a width, "
+        "it cannot be flat yet; the paper's widths span a factor of 40."
+    )
+
+
 def measure_last_token(run: Run[Settings], groups: pd.DataFrame, neighbors: pd.DataFrame) -> None:
     """C6 in detail at the last step, official shuffle, by seed.
 
@@ -514,6 +580,65 @@ def last_token_summary(run: Run[Settings]) -> str:
     return text + "how much of this loss survives the control is not settled by this run."
 
 
+def measure_text(run: Run[Settings], frame: pd.DataFrame, history: pd.DataFrame) -> None:
+    """The control with natural text, last layer, by seed: text_skill; text_coherent_separation of the trained and the untrained
+    model; text_coherent_separation_error, its sampling error with I_d/√N for each of the two; text_dot_separation, of the shuffle with a
+    fixed stop."""
+    last = frame["step"].max()
+    run.measure("text_skill", history[history["step"] == last]["skill"].to_numpy(), unit="accuracy")
+    own = separation(pick(frame, mode="coherent", step=last))
+    run.measure("text_coherent_separation", own, unit="dimensions")
+    untrained = separation(pick(frame, mode="coherent", step=frame["step"].min()))
+    run.measure("text_coherent_separation_untrained", untrained, unit="dimensions")
+    coherent = pick(frame, mode="coherent", step=last)
+    errors = [math.hypot(*(part["id"] / part["n"] ** 0.5)) for _, part in coherent.groupby("seed")]
+    run.measure("text_coherent_separation_error", errors, unit="dimensions")
+    fixed = separation(pick(frame, mode="dot", step=last))
+    run.measure("text_dot_separation", fixed, unit="dimensions")
+
+
+def text_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """I_d, d and PR of the control with natural text by k, last layer, mean over seeds."""
+    rows = []
+    for step in sorted({frame["step"].min(), frame["step"].max()}):
+        for mode in dict.fromkeys(frame["mode"]):
+            name = "untrained" if step == 0 else f"step {step}"
+            own = pick(frame, mode=mode, step=step).groupby("k")[["id", "d", "pr"]].mean()
+            row: dict[str, Any] = {"model of characters": f"{name}, {mode}"}
+            for value, symbol in (("id", "I_d"), ("d", "d"), ("pr", "PR")):
+                row |= {f"{symbol} k={k}": float(mean) for k, mean in own[value].items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def text_summary(run: Run[Settings]) -> str:
+    """What the control with natural text says in this run."""
+    m = run.measurements
+
+    def value(name: str) -> str:
+        own = m[name]
+        return f"{own.mean:.1f}" + (f" [{own.low:.1f}, {own.high:.1f}]" if len(own.values) > 1 else "")
+
+    text = (
+        f"**In this run** the model of characters guesses {100 * m['text_skill'].mean:.0f} % of the next characters of held-out Shakespeare. Between the smallest and "
+        f"the largest $k$ of coherent sentences, which are as foreign to it as anything, its $I_d$ differs by {value('text_coherent_separation')}; before any "
+        f"training by {value('text_coherent_separation_untrained')}. The sampling error of such a difference is about "
+        f"{m['text_coherent_separation_error'].mean:.1f} a seed. "
+    )
+    own = m["text_coherent_separation"]
+    error = m["text_coherent_separation_error"].mean / math.sqrt(len(own.values))
+    if own.mean > 2 * error:
+        return (
+            text
+            + "So the order by $k$ is there without a single sentence of the grammar in training: it comes with the form of the text. "
+        )
+    return (
+        text
+        + "So this model does not show the order by $k$. A model of characters that guesses so few of them has little reason to "
+        "look further back than the last word, and that is as varied for every $k$. "
+    )
+
+
 def measure_bag(run: Run[Settings], bag: pd.DataFrame) -> None:
     """B0: smallest I_d(k) − I_d(k + 1) without any model, by seed."""
     steps = -np.diff(by_k(bag, "id").to_numpy(), axis=1)
@@ -548,12 +673,15 @@ def measure_training(run: Run[Settings], frame: pd.DataFrame, history: pd.DataFr
 
 
 def measure_widths(run: Run[Settings], frame: pd.DataFrame) -> None:
-    """C4 on coherent text, k = 1, mean over layers: exponents of log I_d and log d against log D, and Pearson's r of d and D, by seed."""
+    """C4 on coherent text, k = 1, mean over layers: exponents of log I_d and log d against log D, and Pearson's r of d and D, by
+    seed, over the seeds that were trained at every width."""
     chosen = pick(frame, "mean", mode="coherent", k=1)
     chosen = chosen[chosen["step"] == chosen["step"].max()]
     exponents: dict[str, list[float]] = {"id": [], "d": [], "pr": []}
     correlations = []
     for _, own in chosen.groupby("seed"):
+        if len(own) < chosen["width"].nunique():
+            continue
         own = own.sort_values("width")
         for value, found in exponents.items():
             found.append(float(np.polyfit(np.log(own["width"]), np.log(own[value]), 1)[0]))
@@ -586,6 +714,38 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
             for seed, own in table.groupby("seed")
         ]
     )
+
+
+PUBLISHED_CORRELATIONS = {
+    "Pythia 14m": (128, -0.20, "0.90*"),
+    "Pythia 70m": (512, -0.06, "0.47†"),
+    "Pythia 160m": (768, -0.20, "-0.50†"),
+    "Pythia 410m": (1024, -0.05, "0.96*"),
+    "Pythia 1.4b": (2048, 0.04, "0.96*"),
+    "Pythia 6.9b": (4096, 0.01, "0.92*"),
+    "Pythia 12b": (5120, 0.05, "0.86*"),
+    "Llama-3-8B": (4096, -0.36, "1.0*"),
+    "Mistral-7B": (4096, 0.00, "1.0*"),
+}
+"""Table 1 of the paper: model → (width, ρ of I_d, ρ of d with its mark), known from a third-party summary of the ACL version; unverified."""
+
+
+def correlation_table(run: Run[Settings], correlations: pd.DataFrame, model: str, width: int) -> pd.DataFrame:
+    """Table 1 of the paper with a row of this run below it: mean over seeds and 95 % interval."""
+    rows: list[dict[str, Any]] = [
+        {"model": name, "width D": own[0], "ρ(I_d, gzip)": f"{own[1]:.2f}", "ρ(d, gzip)": own[2], "from": "paper (unverified)"}
+        for name, own in PUBLISHED_CORRELATIONS.items()
+    ]  # fmt: skip
+    ours: dict[str, Any] = {"model": model, "width D": width}
+    for column, name in (("ρ(I_d, gzip)", "rho_id_kc"), ("ρ(d, gzip)", "rho_d_kc")):
+        m = run.measurements.get(name)
+        ours[column] = "–" if m is None else f"{m.mean:.2f}"
+        if m is not None and len(m.values) > 1:
+            ours[column] += f" [{m.low:.2f}, {m.high:.2f}]"
+    rows.append(
+        {**ours, "from": f"this run, {len(correlations)} seed(s), n = {int(correlations['n'].iloc[0])}"}
+    )
+    return pd.DataFrame(rows)
 
 
 def measure_surface(run: Run[Settings], correlations: pd.DataFrame) -> None:

@@ -166,12 +166,12 @@ def gride(
     for _ in range(_NEWTON_STEPS):
         slope, curvature = _gride_terms(log_mu, n, d, points)
         low, high = torch.where(slope > 0, d, low), torch.where(slope < 0, d, high)
-        step = d - slope / curvature
-        new = torch.where((step > low) & (step < high), step, (low + high) / 2)
-        new = torch.where(slope == 0, d, new)
-        converged = bool(((new - d).abs() <= 1e-13 * d).all())
-        d = new
-        if converged:
+        step = -slope / curvature
+        # the error after a step is about the step's square: one this small is the last, whatever rounding says of its sign
+        done = step.abs() <= 1e-9 * d
+        inside = (d + step > low) & (d + step < high)
+        d = torch.where(done | inside, d + step, (low + high) / 2)
+        if bool(done.all()):
             break
     _, curvature = _gride_terms(log_mu, n, d, points)
     return d, (-curvature).rsqrt()
@@ -196,6 +196,25 @@ class Estimates:
     points: Tensor
 
 
+def _distances(sets: Tensor, k: int) -> list[Tensor]:
+    """Distances to the k nearest of the distinct points of every set (B, N, D): together, (B, N, k), or one by one where sets hold duplicates.
+
+    Duplicates show as a nearest neighbour at distance zero, so that sets without any are not searched for them.
+
+    Raises:
+        ValueError: for a set of no more than k distinct points.
+    """
+    if sets.shape[1] > k:
+        distances = nearest_neighbors(sets, k).distances
+        if (distances[..., 0] > 0).all():
+            return [distances]
+    rows = [distinct_rows(x) for x in sets]
+    fewest = min(map(len, rows))
+    if fewest <= k:
+        raise ValueError(f"{k} neighbours need more than {k} distinct points, a set has {fewest}")
+    return [nearest_neighbors(x[chosen][None], k).distances for x, chosen in zip(sets, rows, strict=True)]
+
+
 def estimate(
     points: Tensor, orders: tuple[int, ...] = GRIDE_ORDERS, k: int = 20, fraction: float = 0.9
 ) -> Estimates:
@@ -209,36 +228,18 @@ def estimate(
     """
     points = check_points(points)
     *batch, _, _ = points.shape
-    sets = points.reshape(-1, *points.shape[-2:])
     needed = max(2 * max(orders), k, 2)
-    rows = [distinct_rows(x) for x in sets]
-    sizes = torch.tensor([len(r) for r in rows])
-    if int(sizes.min()) <= needed:
-        raise ValueError(
-            f"{needed} neighbours need more than {needed} distinct points, a set has {int(sizes.min())}"
-        )
-    if int(sizes.min()) == sets.shape[1]:
-        distances = nearest_neighbors(sets, needed).distances
-        results = [
+    results, sizes = [], []
+    for distances in _distances(points.reshape(-1, *points.shape[-2:]), needed):
+        sizes += len(distances) * [distances.shape[-2]]
+        results.append(
             (
                 two_nn(distances, fraction),
                 two_nn_ml(distances),
                 levina_bickel(distances, k),
                 *gride(distances, orders),
             )
-        ]
-    else:  # sets of different sizes, one by one
-        results = []
-        for x, chosen in zip(sets, rows, strict=True):
-            distances = nearest_neighbors(x[chosen], needed).distances[None]
-            results.append(
-                (
-                    two_nn(distances, fraction),
-                    two_nn_ml(distances),
-                    levina_bickel(distances, k),
-                    *gride(distances, orders),
-                )
-            )
+        )
     base, ml, mle, dimension, error = (torch.cat(parts) for parts in zip(*results, strict=True))
     return Estimates(
         base.reshape(batch),
@@ -247,7 +248,7 @@ def estimate(
         dimension.reshape(*batch, len(orders)),
         error.reshape(*batch, len(orders)),
         tuple(orders),
-        sizes.reshape(batch),
+        torch.tensor(sizes).reshape(batch),
     )
 
 
@@ -259,14 +260,5 @@ def intrinsic_dimension(points: Tensor, fraction: float = 0.9) -> Tensor:
     """
     points = check_points(points)
     *batch, _, _ = points.shape
-    sets = points.reshape(-1, *points.shape[-2:])
-    rows = [distinct_rows(x) for x in sets]
-    if all(len(r) == sets.shape[1] for r in rows):
-        return two_nn(nearest_neighbors(sets, 2).distances, fraction).reshape(batch)
-    if min(map(len, rows)) < 3:
-        raise ValueError(f"three distinct points are needed, a set has {min(map(len, rows))}")
-    values = [
-        two_nn(nearest_neighbors(x[chosen], 2).distances, fraction)
-        for x, chosen in zip(sets, rows, strict=True)
-    ]
-    return torch.stack(values).reshape(batch)
+    found = _distances(points.reshape(-1, *points.shape[-2:]), 2)
+    return torch.cat([two_nn(distances, fraction) for distances in found]).reshape(batch)

@@ -26,9 +26,9 @@ class Plan:
 
     Attributes:
         name: names the training in files. slots: content slots of the grammar. checkpoints: steps, ascending; 0 is the
-            untrained model. prompts: N, sentences of a set. modes, couplings: the sets.
+            untrained model. prompts: N, sentences of a set. modes, couplings: the sets; see :meth:`couplings_at`.
         deep: whether scales and last tokens are looked at, at the first and the last checkpoint.
-        group_prompts: sentences from which groups of equal last token are formed, 0 for none.
+        group_prompts: sentences from which groups of equal last token are formed, at the last checkpoint, 0 for none.
         sizes: numbers of sentences for the dependence on N, empty for none.
     """
 
@@ -41,6 +41,13 @@ class Plan:
     deep: bool = False
     group_prompts: int = 0
     sizes: tuple[int, ...] = field(default_factory=tuple)
+
+    def couplings_at(self, step: int) -> tuple[int, ...]:
+        """All k at the first, the middle and the last checkpoint; at the others the two whose difference is the separation."""
+        steps = self.checkpoints
+        if step in (steps[0], steps[len(steps) // 2], steps[-1]):
+            return self.couplings
+        return tuple(dict.fromkeys((self.couplings[0], self.couplings[-1])))
 
 
 class Inspector(Callback):
@@ -82,9 +89,9 @@ class Inspector(Callback):
 
         ends = step in (plan.checkpoints[0], plan.checkpoints[-1])
         self.tables.extend(
-            checkpoint_tables(represent, plan.modes, plan.couplings, labels, plan.deep and ends)
+            checkpoint_tables(represent, plan.modes, plan.couplings_at(step), labels, plan.deep and ends)
         )
-        if plan.group_prompts and ends:
+        if plan.group_prompts and step == plan.checkpoints[-1]:
             self._groups(model, labels)
         if plan.sizes and step == plan.checkpoints[-1]:
             for mode in ("coherent", "glued", "dot"):

@@ -11,14 +11,30 @@ from torch import Tensor
 
 from lib.compositionality.nearest_neighbors import check_points
 
+_ROWS, _COLUMNS = 512, 64
+"""Points and coordinates that are multiplied at a time on a CPU: few enough to stay in its cache."""
+
 
 def _gram(points: Tensor) -> Tensor:
     """The smaller of the two Gram matrices of the centred points, float64, (..., min(N, D), min(N, D))."""
     points = check_points(points, at_least=2)
-    centred = points - points.mean(dim=-2, keepdim=True)
-    if centred.shape[-1] <= centred.shape[-2]:
+    mean = points.mean(dim=-2, keepdim=True)
+    if points.shape[-1] > points.shape[-2]:
+        centred = points - mean
+        return centred @ centred.mT
+    if points.device.type != "cpu":
+        centred = points - mean
         return centred.mT @ centred
-    return centred @ centred.mT
+    gram = points.new_zeros(*points.shape[:-2], points.shape[-1], points.shape[-1])
+    for x, own, total in zip(*(t.reshape(-1, *t.shape[-2:]) for t in (points, mean, gram)), strict=True):
+        for rows in x.split(_ROWS):
+            centred = rows - own
+            for first in range(
+                0, len(total), _COLUMNS
+            ):  # every pair of columns once, but for those of one block
+                block = centred[:, first : first + _COLUMNS]
+                total[first : first + _COLUMNS, first:].addmm_(block.T, centred[:, first:])
+    return gram.triu() + gram.triu(1).mT
 
 
 def spectrum(points: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Settings:
 
     # the small language model
     seeds: int = setting(
-        3, "seeds", "models trained from scratch; the i-th is measured on split i of the released prompts"
+        4, "seeds", "models trained from scratch; the i-th is measured on split i of the released prompts"
     )
     width: int = setting(96, "channels", "width D of the main model", "128..5120")
     layers: int = setting(3, "layers", "blocks", "6..36")
@@ -46,13 +46,21 @@ class Settings:
         (500, 1000, 2000, 4000), "sentences", "N of the dependence on N, first seed only"
     )
     widths: tuple[int, ...] = setting(
-        (24, 48), "channels", "further widths for the scaling claim, trained alike", "128..5120"
+        (32, 64), "channels", "further widths for the scaling claim, trained alike", "128..5120"
     )
+    width_seeds: int = setting(3, "seeds", "models of every further width")
     lengths: tuple[int, ...] = setting(
         (), "slots", "content slots of the length ablation, a model each", (3, 6, 9, 11, 13)
     )
     length_prompts: int = setting(1000, "sentences", "N of the length ablation", 10_000)
     bag_width: int = setting(48, "channels", "width of the bag of random word vectors")
+
+    # the control with natural text
+    text_seeds: int = setting(1, "seeds", "models of Shakespeare's characters, a control; 0: none")
+    text_width: int = setting(32, "channels", "width of these models")
+    text_steps: int = setting(300, "steps", "optimiser steps of these models")
+    text_batch: int = setting(8, "windows", "windows of 192 characters per step")
+    text_prompts: int = setting(500, "sentences", "N, sentences of every data set shown to them")
 
     # models of the hub
     hub_models: tuple[str, ...] = setting(
@@ -78,19 +86,24 @@ class Settings:
             "bag_width",
             "hub_batch",
             "hub_splits",
+            "text_width",
+            "text_steps",
+            "text_batch",
         ):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.workers < 0 or self.seeds < 0 or self.group_prompts < 0:
-            raise ParameterError("workers, seeds and group_prompts must not be negative")
+        if min(self.workers, self.seeds, self.group_prompts, self.width_seeds, self.text_seeds) < 0:
+            raise ParameterError(
+                "workers, seeds, group_prompts, width_seeds and text_seeds must not be negative"
+            )
         if self.seeds == 0 and not self.hub_models:
             raise ParameterError("seeds=0 needs hub_models: there would be nothing to measure")
-        for name in ("prompts", "length_prompts", "hub_prompts"):
+        for name in ("prompts", "length_prompts", "hub_prompts", "text_prompts"):
             if not 100 <= getattr(self, name) <= 10_000:
                 raise ParameterError(
                     f"{name}={getattr(self, name)} must lie between 100 and the 10000 released prompts"
                 )
-        for name in ("width", "widths"):
+        for name in ("width", "widths", "text_width"):
             values = getattr(self, name)
             for width in values if isinstance(values, tuple) else (values,):
                 if width % self.heads:
@@ -123,6 +136,7 @@ _SMOKE = replace(
     _DEFAULT,
     workers=1,
     seeds=1,
+    width_seeds=1,
     width=32,
     layers=2,
     steps=30,
@@ -134,11 +148,16 @@ _SMOKE = replace(
     widths=(16,),
     lengths=(3,),
     length_prompts=200,
+    text_width=16,
+    text_steps=5,
+    text_batch=4,
+    text_prompts=150,
 )
 
 _GPU = replace(
     _DEFAULT,
     seeds=5,
+    width_seeds=5,
     width=512,
     layers=8,
     heads=8,
@@ -151,6 +170,11 @@ _GPU = replace(
     widths=(64, 128, 256, 1024),
     lengths=(3, 6, 9, 11, 13),
     length_prompts=1250,
+    text_seeds=3,
+    text_width=256,
+    text_steps=2000,
+    text_batch=64,
+    text_prompts=2000,
 )
 
 _PYTHIA = "EleutherAI/pythia-{}-deduped"
@@ -160,6 +184,7 @@ _LAST = (143_000,)
 _PAPER = replace(
     _GPU,
     seeds=0,
+    text_seeds=0,
     hub_models=(
         "EleutherAI/pythia-14m",
         *(_PYTHIA.format(size) for size in ("70m", "160m", "410m", "1.4b", "6.9b", "12b")),

@@ -2,13 +2,16 @@
 
 import gzip
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from matplotlib.figure import Figure
 
 from lib.claims import ledger
@@ -127,6 +130,27 @@ def test_training_metrics(run: Run[Settings]) -> None:
     assert run.verdicts()["C3"] == "contradicted"  # the two are 1.0 decades apart
 
 
+def test_training_and_width_summaries_follow_the_measurements(run: Run[Settings]) -> None:
+    spread = {
+        "shuffled_separation_drop": [1.0, 1.2],
+        "shuffled_separation_drop_dot": [2.0, 2.2],
+        "coherent_separation_at_end": [8.0, 8.4],
+    }
+    for name, values in spread.items():
+        run.measure(name, values)
+    assert "is not judged" in ex.training_summary(run)
+    run.measure("collapse_to_skill_distance", [1.0, 1.02])
+    run.measure("collapse_to_skill_distance_dot", [0.1, 0.2])
+    text = ex.training_summary(run)
+    assert "1.01 [" in text
+    assert "does not fall when the skill rises" in text
+    for name, value in (("id_width_exponent", 0.4), ("d_width_exponent", 0.9), ("d_width_correlation", 0.99)):
+        run.measure(name, [value, value + 0.01])
+    text = ex.width_summary(run, pd.DataFrame({"width": [32, 64, 96]}))
+    assert "D = 32 to 96 (3 widths, 2 seeds)" in text
+    assert "A factor of 3" in text
+
+
 def test_a_model_that_never_learns_judges_nothing(run: Run[Settings]) -> None:
     frame = made_up(VALUES)
     history = pd.DataFrame(
@@ -152,6 +176,37 @@ def test_width_metrics(run: Run[Settings]) -> None:
     assert run.measurements["id_width_exponent"].mean == pytest.approx(0, abs=1e-12)
     assert run.measurements["d_width_exponent"].mean == pytest.approx(1)
     assert run.measurements["d_width_correlation"].mean == pytest.approx(1)
+
+
+def test_width_metrics_leave_out_seeds_without_every_width(run: Run[Settings]) -> None:
+    rows = [
+        {"seed": seed, "width": width, "step": 9, "mode": "coherent", "k": 1, "layer": 1, "n": 10, "id": 8.0, "d": 0.5 * width,
+         "d_official": 0.5 * width - 1, "pr": 4.0, "model": "m", "words": 17}
+        for seed in (0, 1) for width in (16, 32, 64) if (seed, width) != (1, 32)
+    ]  # fmt: skip
+    ex.measure_widths(run, pd.DataFrame(rows))
+    assert run.measurements["d_width_exponent"].values == pytest.approx((1.0,))
+    assert run.measurements["id_width_exponent"].values == pytest.approx((0.0,), abs=1e-12)
+
+
+def test_published_table_stands_beside_this_run(run: Run[Settings]) -> None:
+    correlations = pd.DataFrame(
+        {"seed": [0, 1], "n": [8, 8], "rho_id": [0.1, 0.3], "rho_d": [0.5, 0.7], "rho_pr": [0.0, 0.0]}
+    )
+    ex.measure_surface(run, correlations)
+    table = ex.correlation_table(run, correlations, "ours", 96).set_index("model")
+    assert len(table) == 10
+    assert table.loc["Pythia 6.9b", "ρ(d, gzip)"] == "0.92*"
+    assert table.loc["ours", "ρ(d, gzip)"].startswith("0.60 [")
+    assert table.loc["ours", "ρ(I_d, gzip)"].startswith("0.20 [")
+    ledger = yaml.safe_load(
+        (Path(ex.__file__).parents[2] / "book/claims/compositionality.yml").read_text(encoding="utf-8")
+    )
+    reported = next(c for c in ledger["claims"] if c["id"] == "C5a")["reported"]["text"]
+    numbers = [float(x) for x in re.findall(r"(?<![\d.])(-?\d*\.\d+)(?![\db])", reported)]
+    assert numbers == [float(v.rstrip("*†")) for _, _, v in ex.PUBLISHED_CORRELATIONS.values()] + [
+        v for _, v, _ in ex.PUBLISHED_CORRELATIONS.values()
+    ]
 
 
 def test_surface_correlations_count_data_sets(run: Run[Settings]) -> None:
@@ -251,6 +306,18 @@ def test_every_checkpoint_layer_order_and_k_is_measured(
     assert (near.xs("glued", level="mode")["share"] > 3 * near.xs("glued", level="mode")["chance"]).all()
 
 
+def test_between_the_ends_only_what_the_separation_needs_is_measured() -> None:
+    plan = Plan("test", checkpoints=(0, 1, 2, 3, 4), couplings=(1, 2, 4))
+    assert [plan.couplings_at(step) for step in plan.checkpoints] == [
+        (1, 2, 4),
+        (1, 4),
+        (1, 2, 4),
+        (1, 4),
+        (1, 2, 4),
+    ]
+    assert replace(plan, couplings=(2,)).couplings_at(1) == (2,)
+
+
 def test_untrained_model_already_orders_coherent_text() -> None:
     """Whoever says "learned" without step 0 is wrong."""
     language = Language.build(Lexicon.standin(0))
@@ -285,6 +352,7 @@ def test_every_figure_draws(smoke: tuple[Run[Settings], dict[str, pd.DataFrame]]
         figures.length_figure(pd.concat([frame, frame.assign(words=5)])),
     ]
     for fig in made:
+        plt.close(fig)
         assert isinstance(fig, Figure)
         assert all(ax.get_xlabel() or ax.get_ylabel() or ax.get_title() or not ax.axison for ax in fig.axes)
     table = ex.composition_table(frame, bag["geometry"])
@@ -443,7 +511,8 @@ def test_jobs_of_every_profile(tmp_path: Path) -> None:
         inputs = ex.Inputs(Lexicon.standin(0), {s: {k: np.zeros((10, 13), np.uint8) for k in (1, 2, 3, 4)} for s in range(5)}, {}, None, None, None)  # fmt: skip
         s = run.settings
         assert len(ex.lifetime_jobs(run, inputs)) == s.seeds
-        assert len(ex.width_jobs(run, inputs)) == s.seeds * len(s.widths)
+        assert len(ex.width_jobs(run, inputs)) == min(s.seeds, s.width_seeds) * len(s.widths)
+        assert len(ex.text_jobs(run, inputs)) == s.text_seeds
         for job in ex.length_jobs(run, inputs):
             plan, config, prompts = job[1], job[2], job[4]
             assert config.questions <= plan.slots

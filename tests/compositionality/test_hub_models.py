@@ -1,5 +1,6 @@
 """Models of the hub, on a tiny random GPT-NeoX written here: revisions, padding, and which states are taken."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,6 +140,21 @@ def test_paper_profile_runs_on_a_local_stand_in(source: Path, tmp_path: Path) ->
     ]
     ex.measure_composition(run, ex.reference_model(frame), "mean")
     assert len(run.measurements["id_smallest_step_in_k"].values) == 2
+
+
+def test_paper_profile_stops_where_two_steps_hold_the_same_weights(source: Path, tmp_path: Path) -> None:
+    """What a loader that forgets the revision looks like: every step has the final weights."""
+    forgetful = tmp_path / "pythia-forgetful"
+    for revision in ("step0", "step143000"):
+        shutil.copytree(source / "step1000", forgetful / revision)
+    overrides = {"hub_models": [str(forgetful)], "hub_steps": [[0, 143_000]], "hub_prompts": 100, "hub_splits": 1,
+                 "hub_precision": "float32", "couplings": [1, 4], "pile": False}  # fmt: skip
+    run: Run[Settings] = Run.start(
+        "compositionality", PROFILES, profile="paper", accelerator="cpu", data="standin",
+        out_dir=tmp_path / "run", overrides=overrides,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="'step0' and 'step143000' hold the same weights"):
+        ex.hub_tables(run, ex.load_inputs(run))
 
 
 def test_missing_revision_and_settings_are_told(source: Path) -> None:

@@ -219,3 +219,17 @@ def test_errors_say_what_is_wrong() -> None:
         intrinsic_dimension(torch.ones(100, 3))
     with pytest.raises(ValueError, match="NaN"):
         intrinsic_dimension(torch.full((10, 2), torch.nan))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_estimators_on_a_gpu_equal_those_on_a_cpu() -> None:
+    sets = torch.randn(2, 500, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sets[1, 7] = sets[1, 3]  # one set holds a duplicate
+    here, there = estimate(sets), estimate(sets.cuda())
+    for name in ("two_nn", "two_nn_ml", "levina_bickel", "gride", "gride_error"):
+        torch.testing.assert_close(getattr(there, name).cpu(), getattr(here, name), rtol=1e-9, atol=0)
+    assert there.points.tolist() == here.points.tolist() == [500, 499]
+    torch.testing.assert_close(
+        intrinsic_dimension(sets.cuda()).cpu(), intrinsic_dimension(sets), rtol=1e-9, atol=0
+    )

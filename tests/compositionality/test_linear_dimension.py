@@ -77,3 +77,14 @@ def test_errors() -> None:
         pca_dimension(torch.ones(10, 3))
     with pytest.raises(ValueError, match="without any variance"):
         participation_ratio(torch.ones(10, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_gpu_equals_cpu() -> None:
+    for shape in ((400, 30), (40, 90)):
+        points = cloud(*shape)
+        torch.testing.assert_close(spectrum(points.cuda()).cpu(), spectrum(points), rtol=1e-9, atol=1e-9)
+        assert int(pca_dimension(points.cuda())) == int(pca_dimension(points))
+        ratio = participation_ratio(points.cuda()).cpu()
+        torch.testing.assert_close(ratio, participation_ratio(points), rtol=1e-9, atol=0)

@@ -113,6 +113,53 @@ def test_bad_points_are_refused(points: torch.Tensor, k: int, message: str) -> N
         nearest_neighbors(points, k)
 
 
+@pytest.mark.parametrize("k", [1, 30, 64])
+def test_many_points_in_order_and_in_clumps(k: int) -> None:
+    """Tiles, reservoirs and the first limits from a sample, where neighbours stand side by side and where they do not."""
+    points = cloud(1200, 10)
+    points[300:700] *= 0.01  # a clump that a regular sample sees as often as the rest
+    points[700:710] += 50
+    for chosen in (points, points[points[:, 0].argsort()]):
+        found = nearest_neighbors(chosen, k)
+        np.testing.assert_allclose(found.distances.numpy(), all_distances(chosen.numpy())[:, :k], rtol=1e-9)
+
+
+def test_limits_that_are_too_near_only_cost_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = cloud(600, 6)
+    before = nearest_neighbors(points, 40)
+
+    def too_near(low: torch.Tensor, norms: torch.Tensor, m: int) -> np.ndarray:
+        limits = np.full(len(low), np.inf, dtype=np.float32)
+        limits[::3] = 1e-3
+        return limits
+
+    monkeypatch.setattr(module, "_first_limits", too_near)
+    after = nearest_neighbors(points, 40)
+    assert after.uncertified == 200
+    torch.testing.assert_close(after.distances, before.distances, rtol=1e-12, atol=0)
+
+
+def test_most_points_are_certified_by_the_product_alone() -> None:
+    assert nearest_neighbors(cloud(1200, 30), 64).uncertified <= 12
+    assert nearest_neighbors(cloud(1200, 30), 2).uncertified == 0
+
+
+def test_size_of_the_numbers_does_not_matter() -> None:
+    points = cloud(300, 12)
+    expected = nearest_neighbors(points, 5).distances
+    for exponent in (-400, -80, 70, 300):  # float32 and even float64 squares would vanish or overflow
+        scaled = nearest_neighbors(points * 2.0**exponent, 5)
+        assert scaled.uncertified == 0
+        assert torch.equal(scaled.distances, expected * 2.0**exponent)
+
+
+def test_same_numbers_every_time() -> None:
+    points = cloud(900, 20)
+    first, second = nearest_neighbors(points, 64), nearest_neighbors(points.clone(), 64)
+    assert torch.equal(first.distances, second.distances)
+    assert torch.equal(first.indices, second.indices)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_gpu_equals_cpu() -> None:
