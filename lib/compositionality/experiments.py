@@ -486,7 +486,7 @@ def training_summary(run: Run[Settings]) -> str:
         )
     official, fixed = (m[name] for name in names)
     text += (
-        f"Its half-way point lies {official.mean:.2f} [{official.low:.2f}, {official.high:.2f}] powers of ten of a step from that of the skill's rise under the official "
+        f"The half-way point of the shuffled fall lies {official.mean:.2f} [{official.low:.2f}, {official.high:.2f}] powers of ten of a step from that of the skill's rise under the official "
         f"shuffle, and {fixed.mean:.2f} [{fixed.low:.2f}, {fixed.high:.2f}] with the stop fixed. "
     )
     if official.low > 0.5 and fixed.mean < official.low:
