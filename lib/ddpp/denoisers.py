@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class EmbeddingMLP(nn.Module):
             self.embedding = nn.Embedding(n_symbols + 1, embedding)
             sizes = [n_tokens * embedding + time_features, *[hidden] * layers]
             stack: list[nn.Module] = []
-            for wide, narrow in zip(sizes, sizes[1:], strict=False):
+            for wide, narrow in itertools.pairwise(sizes):
                 stack += [nn.Linear(wide, narrow), nn.GELU(approximate="tanh")]
             self.hidden = nn.Sequential(*stack)
             self.output = nn.Linear(hidden, n_tokens * (n_symbols + 1) if outputs is None else outputs)

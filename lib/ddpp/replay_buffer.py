@@ -67,7 +67,9 @@ class ReplayBuffer:
     def load(self, state: dict[str, Tensor | int]) -> None:
         """Restore :meth:`state`."""
         tokens, reward, following = state["tokens"], state["reward"], state["next"]
-        assert isinstance(tokens, Tensor) and isinstance(reward, Tensor) and isinstance(following, int)
+        assert isinstance(tokens, Tensor)
+        assert isinstance(reward, Tensor)
+        assert isinstance(following, int)
         self.size, self.next = len(tokens), following
         self.tokens[: self.size] = tokens.to(self.tokens.device)
         self.reward[: self.size] = reward.to(self.reward.device)

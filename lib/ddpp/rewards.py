@@ -199,7 +199,7 @@ class CallCounter:
         model: calls of the tuned network in the loss (a trajectory of T steps needs T).
         prior: calls of the frozen network in the loss.
         reward: evaluations of the reward in the loss.
-        sampling: calls of the tuned network for replay samples, shared out over the steps that use them.
+        sampling: calls of a network for replay samples, shared out over the steps that use them.
         sampling_reward: evaluations of the reward for replay samples, likewise.
         rows: network evaluations of single sequences.
         reward_rows: evaluations of the reward on single sequences.
@@ -219,5 +219,15 @@ class CallCounter:
             setattr(self, name, getattr(self, name) + amount)
 
     def as_dict(self) -> dict[str, float]:
-        """All counts by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All counts by name, and two totals: ``model_calls`` = model + sampling, ``reward_calls`` = reward + sampling_reward."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        totals = {
+            "model_calls": self.model + self.sampling,
+            "reward_calls": self.reward + self.sampling_reward,
+        }
+        return {**counts, **totals}
+
+    @classmethod
+    def from_dict(cls, counts: dict[str, float]) -> CallCounter:
+        """The counter whose :meth:`as_dict` is ``counts``."""
+        return cls(**{field.name: counts[field.name] for field in fields(cls)})  # type: ignore[arg-type]

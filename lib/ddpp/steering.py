@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lib.ddpp.denoisers import EmbeddingLogZ
 from lib.ddpp.denoising_posterior import (
     importance_log_z,
     kl_loss,
@@ -30,7 +31,6 @@ from lib.ddpp.denoising_posterior import (
     prior_log_probs,
     single_step_loss,
 )
-from lib.ddpp.denoisers import EmbeddingLogZ
 from lib.ddpp.masked_diffusion import (
     check_tokens,
     clean_log_probability,
@@ -56,7 +56,7 @@ from lib.ddpp.weighted_denoising import effective_sample_size, resample, weighte
 from lib.profiles import choose
 
 METHODS = ("is", "lb", "kl", "rtb", "subtrajectory", "weighted_ce")
-BUFFERS = ("on-policy", "mixed")
+BUFFERS = ("on-policy", "mixed", "prior")
 CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for the device
 
 
@@ -72,8 +72,9 @@ class SteeringSettings:
         kl_samples: K of KL, 0 for the exact expectation (rewards with a multilinear one-hot form only).
         path_gradient_only: KL without its score term, whose mean is zero.
         log_z_rate: learning rate of log Z_φ and of RTB's scalar. log_z_warm_up: first steps in which only log Z learns.
-        buffer: ``"on-policy"``, or ``"mixed"``: half of each refill is on-policy, half from the prior or from given data.
-            RTB draws fresh trajectories at each step; with ``"mixed"`` half of its batch are prior samples, in a random order.
+        buffer: ``"on-policy"``; ``"prior"``: samples of the prior, or given data; ``"mixed"``: half of each refill of either.
+            RTB draws fresh trajectories at each step; half of its batch with ``"mixed"``, and all of it with ``"prior"``, are
+            prior samples that are unmasked in a random order.
         buffer_size, refill_every, refill_size: sequences, steps, sequences.
         sampling_steps: T of on-policy samples; None unmasks one token at a time (T → ∞ exactly).
         detached: share of RTB's steps that carry no gradient. vargrad: RTB with the batch's mean in place of log Z.
@@ -182,6 +183,7 @@ class Steering(lightning.LightningModule):
         self.data = data
         self.keep_at = frozenset(keep_at)
         self.kept: dict[int, dict[str, Tensor]] = {}
+        self.kept_log_z: dict[int, dict[str, Tensor]] = {}
         self.history: list[dict[str, float]] = []
         self.counter = CallCounter()
         self.done = 0
@@ -270,13 +272,18 @@ class Steering(lightning.LightningModule):
         if self.method == "weighted_ce" or self.done % s.refill_every:
             return
         if self.method == "rtb":
-            if s.buffer == "mixed":
+            if s.buffer != "on-policy":
                 self._store(self._foreign(s.refill_size))
             return
-        foreign = s.refill_size // 2 if s.buffer == "mixed" else 0
+        foreign = self._foreign_share(s.refill_size)
         if foreign:
             self._store(self._foreign(foreign))
-        self._store(self._sample(self.posterior, s.refill_size - foreign))
+        if foreign < s.refill_size:
+            self._store(self._sample(self.posterior, s.refill_size - foreign))
+
+    def _foreign_share(self, size: int) -> int:
+        """How many of ``size`` sequences are not the tuned model's."""
+        return {"on-policy": 0, "mixed": size // 2, "prior": size}[self.settings.buffer]
 
     # --- objectives ---------------------------------------------------------------------------------------------------
 
@@ -356,32 +363,36 @@ class Steering(lightning.LightningModule):
         )
 
     def _rtb_loss(self) -> Tensor:
-        """Relative trajectory balance on fresh trajectories, and with ``buffer="mixed"`` half on reversed ones."""
+        """Relative trajectory balance on fresh trajectories and, unless the buffer is on-policy, on reversed ones."""
         s = self.settings
-        foreign = s.batch_size // 2 if s.buffer == "mixed" else 0
-        walk = self._trajectories(s.batch_size - foreign)
-        times = walk.times if s.time_conditioned else None
-        with torch.no_grad():
-            log_p = token_log_probs(self.prior, walk.tokens, walk.event, times=times)
-            reward = self._score(walk.tokens)
-        log_q = walk.log_prob
-        calls = walk.rows
-        if foreign:
-            clean, stored = self.buffer.sample(foreign, self.generator)
-            event = random_order(torch.ones_like(clean, dtype=torch.bool), self.generator)
-            times = self._ordered_times(clean) if s.time_conditioned else None
-            kept = choose_events(self.n_tokens, s.detached, self.generator).expand(foreign, -1)
-            other_q = token_log_probs(self.posterior, clean, event, times=times, kept=kept)
+        foreign = self._foreign_share(s.batch_size)
+        parts, calls = [], 0
+        if foreign < s.batch_size:
+            walk = self._trajectories(s.batch_size - foreign)
+            times = walk.times if s.time_conditioned else None
             with torch.no_grad():
-                other_p = token_log_probs(self.prior, clean, event, times=times)
-                if s.detached:
-                    rest = token_log_probs(self.posterior, clean, event, times=times, kept=~kept)
-                    other_q = other_q + rest
-            log_q, log_p = torch.cat([log_q, other_q]), torch.cat([log_p, other_p])
-            reward = torch.cat([reward, stored])
+                log_p = token_log_probs(self.prior, walk.tokens, walk.event, times=times)
+                parts.append((walk.log_prob, log_p, self._score(walk.tokens)))
+            calls += walk.rows
+        if foreign:
+            parts.append(self._reversed_trajectories(foreign))
             calls += foreign * self.n_tokens
+        log_q, log_p, reward = (torch.cat(columns) for columns in zip(*parts, strict=True))
         self.counter.add(model=calls / s.batch_size, prior=calls / s.batch_size, rows=2 * calls)
         return relative_trajectory_balance_loss(log_q, log_p, reward, self.log_z)
+
+    def _reversed_trajectories(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Stored sequences unmasked in a random order: log q (B, n), log p (B, n) and r (B,)."""
+        s = self.settings
+        clean, reward = self.buffer.sample(size, self.generator)
+        event = random_order(torch.ones_like(clean, dtype=torch.bool), self.generator)
+        times = self._ordered_times(clean) if s.time_conditioned else None
+        kept = choose_events(self.n_tokens, s.detached, self.generator).expand(size, -1)
+        log_q = token_log_probs(self.posterior, clean, event, times=times, kept=kept)
+        with torch.no_grad():
+            log_p = token_log_probs(self.prior, clean, event, times=times)
+            rest = token_log_probs(self.posterior, clean, event, times=times, kept=~kept)
+        return log_q + rest, log_p, reward
 
     def _ordered_times(self, clean: Tensor) -> Tensor:
         """Unmasking times (B, n) of a reversed trajectory: independent uniform times, latest first."""
@@ -449,9 +460,9 @@ class Steering(lightning.LightningModule):
     def _keep_if_due(self) -> None:
         """Keep the weights, and what was asked for so far, at the wanted steps and at the end."""
         if self.done in self.keep_at:
-            self.kept[self.done] = {
-                name: v.detach().clone() for name, v in self.trained().state_dict().items()
-            }
+            self.kept[self.done] = _weights(self.trained())
+            if self.log_z_model is not None:
+                self.kept_log_z[self.done] = _weights(self.log_z_model)
         if self.done in self.keep_at or self.done == self.settings.steps:
             self.history.append({"step": float(self.done), **self.counter.as_dict()})
 
@@ -490,6 +501,7 @@ class Steering(lightning.LightningModule):
             "counter": self.counter.as_dict(),
             "history": self.history,
             "kept": self.kept,
+            "kept_log_z": self.kept_log_z,
             "ess": self.ess,
         }
 
@@ -497,7 +509,20 @@ class Steering(lightning.LightningModule):
         """Continue exactly where the checkpoint was written."""
         self._saved = saved = checkpoint["steering"]
         self.done, self.history, self.kept = saved["done"], saved["history"], saved["kept"]
-        self.counter, self.ess = CallCounter(**saved["counter"]), saved["ess"]
+        self.kept_log_z = saved["kept_log_z"]
+        self.counter, self.ess = CallCounter.from_dict(saved["counter"]), saved["ess"]
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _with_weights(network: nn.Module, states: dict[int, dict[str, Tensor]]) -> dict[int, nn.Module]:
+    """Copies of ``network`` that hold each of ``states``."""
+    copies = {step: copy.deepcopy(network).eval() for step in states}
+    for step, state in states.items():
+        copies[step].load_state_dict(state)
+    return copies
 
 
 @dataclass
@@ -507,9 +532,9 @@ class SteeringResult:
     Attributes:
         denoiser: the tuned network, in eval mode. log_z_model: the network of log Z_t (LB, sub-trajectories), else None.
         log_z: RTB's learned scalar, else None.
-        history: one entry per kept step and for the end: ``step`` and the counts of :class:`~lib.ddpp.rewards.CallCounter`,
+        history: one entry per kept step and for the end: ``step`` and :meth:`~lib.ddpp.rewards.CallCounter.as_dict`,
             per item of a batch and summed over steps.
-        checkpoints: step → tuned network at that step.
+        checkpoints, log_z_checkpoints: step → tuned network, and network of log Z_t, at that step.
         losses: the loss of every step.
         buffer_tokens, buffer_reward: the replay buffer at the end, (N, n) and (N,).
         ess: effective sample size of the weighted control's pool, else None.
@@ -520,6 +545,7 @@ class SteeringResult:
     log_z: float | None
     history: list[dict[str, float]]
     checkpoints: dict[int, nn.Module]
+    log_z_checkpoints: dict[int, nn.Module]
     losses: Tensor
     counter: CallCounter
     buffer_tokens: Tensor
@@ -569,17 +595,14 @@ def steer(
         checkpoint_every=checkpoint_every,
     )
     trained = module.trained().eval()
-    checkpoints = {}
-    for step, state in module.kept.items():
-        checkpoints[step] = copy.deepcopy(trained)
-        checkpoints[step].load_state_dict(state)
     head = module.log_z_model
     return SteeringResult(
         denoiser=trained,
         log_z_model=None if head is None else head.eval(),
         log_z=None if module.log_z is None else float(module.log_z.detach()),
         history=module.history,
-        checkpoints=checkpoints,
+        checkpoints=_with_weights(trained, module.kept),
+        log_z_checkpoints={} if head is None else _with_weights(head, module.kept_log_z),
         losses=module.losses.detach().cpu(),
         counter=module.counter,
         buffer_tokens=module.buffer.tokens[: len(module.buffer)],
