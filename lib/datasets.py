@@ -7,8 +7,11 @@ nothing is unpickled. ``python -m lib.datasets`` downloads what is missing (``ma
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from pathlib import Path
 import pooch
 import yaml
 
+from lib.atomic import replacing, write_text
 from lib.profiles import DATA_POLICIES, OneLineError, choose, nearest
 
 MIRROR_VARIABLE = "PAPERS_DATA"
@@ -35,11 +39,24 @@ class OutOfReachError(DataError):
 
 
 @dataclass(frozen=True)
+class PublicFile:
+    """A public file of another form than the one that the collection reads."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class DataFile:
     """Where a file comes from.
 
-    ``url`` is the canonical public address of a file with this ``sha256``, or None where the public form is another one (an
-    archive, a pickle): such a file comes from a mirror only, and ``origin`` says where its content was published.
+    ``url`` is the canonical public address of a file with this ``sha256``, or None where the public form is another one. Then
+    ``public`` lists the public files and ``converter`` names what makes this file of them, as ``module:function``: it is called with
+    the list of their paths, in order, and the path to write. Without either the file comes from a mirror only (its public
+    form is a pickle, or its checksum is not known), and ``origin`` says where its content was published.
+
+    Raises:
+        ValueError: for a converter without public files, or the other way round.
     """
 
     url: str | None
@@ -47,6 +64,17 @@ class DataFile:
     licence: str
     citation: str
     origin: str = ""
+    public: tuple[PublicFile, ...] = ()
+    converter: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.public) != bool(self.converter) or (self.public and self.url):
+            raise ValueError("'public' and 'converter' belong together, in place of 'url'")
+
+    @property
+    def addresses(self) -> list[str]:
+        """What has to be downloaded to have this file; empty where it comes from a mirror only."""
+        return [self.url] if self.url else [part.url for part in self.public]
 
 
 @cache
@@ -59,13 +87,18 @@ def chapter_files(slug: str) -> dict[str, DataFile]:
     path = PACKAGE / slug / "data_files.yml"
     if not path.is_file():
         return {}
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     try:
-        return {name: DataFile(**fields) for name, fields in raw.items()}
-    except (AttributeError, TypeError) as error:
-        raise DataError(f"{path.relative_to(ROOT)}: {error}") from error
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return {name: _data_file(**values) for name, values in raw.items()}
+    except (AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path.relative_to(ROOT)}: {' '.join(str(error).split())}") from error
 
 
+def _data_file(public: Sequence[dict[str, str]] = (), **values: str) -> DataFile:
+    return DataFile(public=tuple(PublicFile(**part) for part in public), **values)
+
+
+@cache
 def registry() -> dict[str, DataFile]:
     """Name → entry, over all chapters.
 
@@ -97,8 +130,16 @@ def entry(name: str) -> DataFile:
     return entries[name]
 
 
+def _converted_checksum(path: Path) -> Path:
+    """Where the checksum of a file that a converter made lies: compression may differ between machines, content may not."""
+    return path.with_name(path.name + ".sha256")
+
+
 def _verify(path: Path, name: str) -> Path:
     wanted, found = entry(name).sha256, pooch.file_hash(str(path), alg="sha256")
+    note = _converted_checksum(path)
+    if found != wanted and note.is_file() and path.is_relative_to(cache_dir()):
+        wanted = note.read_text(encoding="utf-8").strip()
     if found != wanted:
         raise DataError(
             f"{name}: checksum mismatch (sha256 {found[:12]}…, expected {wanted[:12]}…): the file is corrupt or truncated; "
@@ -123,22 +164,40 @@ def local_path(name: str) -> Path | None:
 
 
 def download(name: str, progressbar: bool = False) -> Path:
-    """Download ``name`` from its canonical URL into the cache; atomic, checked by sha256.
+    """Download ``name`` from its canonical URL into the cache, or make it there from its public files; atomic, checked by sha256.
 
     Raises:
-        OutOfReachError: if the URL does not answer, or the file comes from a mirror only.
-        DataError: if the checksum differs; no partial file stays behind.
+        OutOfReachError: if a URL does not answer, or the file comes from a mirror only.
+        DataError: if a checksum differs; no partial file stays behind.
     """
     item = entry(name)
-    if item.url is None:
+    if not item.addresses:
         raise OutOfReachError(
             f"{name} comes from a mirror only: set {MIRROR_VARIABLE} to a folder that holds it (published as: {item.origin})"
         )
     target = cache_dir() / name
+    if item.url is not None:
+        return _retrieve(name, item.url, item.sha256, target, progressbar)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [
+            _retrieve(name, part.url, part.sha256, Path(folder) / f"{i}-{Path(part.url).name}", progressbar)
+            for i, part in enumerate(item.public)
+        ]
+        module, function = item.converter.split(":")
+        converted = Path(folder) / target.name
+        getattr(importlib.import_module(module), function)(parts, converted)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(converted, temporary)
+            write_text(_converted_checksum(target), pooch.file_hash(str(temporary), alg="sha256"))
+    return target
+
+
+def _retrieve(name: str, url: str, sha256: str, target: Path, progressbar: bool) -> Path:
     try:
         pooch.retrieve(
-            item.url,
-            known_hash=f"sha256:{item.sha256}",
+            url,
+            known_hash=f"sha256:{sha256}",
             fname=target.name,
             path=target.parent,
             progressbar=progressbar,
@@ -191,15 +250,16 @@ def reachable(names: Sequence[str], timeout: float = 3.0) -> bool:
     for name in names:
         if local_path(name) is not None:
             continue
-        url = entry(name).url
-        if url is None:
+        addresses = entry(name).addresses
+        if not addresses:
             return False
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (URLs of the registry, https)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
-                pass
-        except OSError:
-            return False
+        for url in addresses:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (URLs of the registry, https)
+            try:
+                with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
+                    pass
+            except OSError:
+                return False
     return True
 
 
@@ -208,7 +268,7 @@ def main() -> int:
     failures = 0
     for name, item in registry().items():
         try:
-            if item.url is None and local_path(name) is None:
+            if not item.addresses and local_path(name) is None:
                 print(f"{name}: from a mirror only (published as: {item.origin})")
                 continue
             present = local_path(name)

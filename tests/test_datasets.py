@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
 
 import pytest
 
 from lib import datasets
-from lib.datasets import DataError, DataFile
+from lib.datasets import DataError, DataFile, PublicFile
 from lib.profiles import ParameterError
 
 CONTENT = b"a,b\n1,2\n"
@@ -24,6 +25,22 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     monkeypatch.setattr(datasets, "cache_dir", lambda: cache)
     monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
     return mirror, cache
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that every address serves."""
+    path = tmp_path / "served"
+
+    class Copy:
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def __call__(self, url: str, output: str, pup: object) -> None:
+            Path(output).write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(datasets.pooch, "HTTPDownloader", Copy)
+    return path
 
 
 def put(folder: Path, content: bytes = CONTENT) -> Path:
@@ -70,19 +87,7 @@ def test_standin_is_forced_even_where_the_data_is(folders: tuple[Path, Path]) ->
     assert datasets.reachable([NAME])
 
 
-def test_download_is_checked_and_leaves_nothing_behind(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = tmp_path / "served.csv"
-
-    class Copy:
-        def __init__(self, **options: object) -> None:
-            pass
-
-        def __call__(self, url: str, output: str, pup: object) -> None:
-            Path(output).write_bytes(served.read_bytes())
-
-    monkeypatch.setattr(datasets.pooch, "HTTPDownloader", Copy)
+def test_download_is_checked_and_leaves_nothing_behind(folders: tuple[Path, Path], served: Path) -> None:
     served.write_bytes(CONTENT[:-1])
     with pytest.raises(DataError, match="checksum differs"):
         datasets.locate([NAME], "auto")
@@ -125,7 +130,76 @@ def test_a_file_without_a_public_form_comes_from_a_mirror_only(
     assert datasets.locate([NAME], "real") == [path]
 
 
-@pytest.mark.parametrize("text", ["a/b:\n  sha: 1\n", "- a\n", "a/b: text\n"])
+PUBLIC = b"b;a\n2;1\n"
+
+
+def swap_columns(public: list[Path], target: Path) -> None:
+    """A converter: the public file holds the columns the other way round."""
+    rows = [line.split(";")[::-1] for line in public[0].read_text().splitlines()]
+    target.write_text("\n".join(",".join(row) for row in rows) + "\n")
+
+
+def refuse(public: list[Path], target: Path) -> None:
+    """A converter that stops half-way."""
+    target.write_text("a")
+    raise DataError("no column 'a'")
+
+
+@pytest.mark.parametrize("same_bytes", [True, False])
+def test_a_file_of_another_public_form_is_converted_checked_and_kept(
+    same_bytes: bool, folders: tuple[Path, Path], served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converted file is read again from the cache also where its bytes (a compression, say) differ from the mirror's."""
+    part = PublicFile("http://127.0.0.1:9/public.csv", hashlib.sha256(PUBLIC).hexdigest())
+    digest = hashlib.sha256(CONTENT if same_bytes else b"other").hexdigest()
+    item = DataFile(None, digest, "CC0", "nobody", "x", (part,), f"{__name__}:swap_columns")
+    monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
+    served.write_bytes(PUBLIC[:-1])
+    with pytest.raises(DataError, match="checksum differs"):
+        datasets.locate([NAME], "real")
+    assert not [p for p in folders[1].rglob("*") if p.is_file()]
+    served.write_bytes(PUBLIC)
+    assert datasets.locate([NAME], "real") == [folders[1] / NAME]
+    assert (folders[1] / NAME).read_bytes() == CONTENT
+    served.unlink()
+    assert datasets.locate([NAME], "real") == [folders[1] / NAME]
+    (folders[1] / NAME).write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match="checksum mismatch"):
+        datasets.locate([NAME], "auto")
+
+
+def test_a_converter_that_fails_leaves_nothing(
+    folders: tuple[Path, Path], served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = PublicFile("http://127.0.0.1:9/public.csv", hashlib.sha256(PUBLIC).hexdigest())
+    item = DataFile(None, "0" * 64, "CC0", "nobody", "x", (part,), f"{__name__}:refuse")
+    monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
+    served.write_bytes(PUBLIC)
+    with pytest.raises(DataError, match="no column 'a'"):
+        datasets.locate([NAME], "auto")
+    assert not [p for p in folders[1].rglob("*") if p.is_file()]
+    assert not datasets.reachable([NAME], timeout=0.5)
+
+
+def test_a_checksum_beside_a_file_of_the_mirror_does_not_count(folders: tuple[Path, Path]) -> None:
+    path = put(folders[0], CONTENT[:-1])
+    note = path.with_name(path.name + ".sha256")
+    note.write_text(hashlib.sha256(CONTENT[:-1]).hexdigest())
+    with pytest.raises(DataError, match="checksum mismatch"):
+        datasets.locate([NAME])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a/b:\n  sha: 1\n",
+        "- a\n",
+        "a/b: text\n",
+        "a: [\n  b: {\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'm:f'}\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'm:f', public: [{url: 'https://z'}]}\n",
+    ],
+)
 def test_a_malformed_list_of_files_is_one_line(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,10 +208,12 @@ def test_a_malformed_list_of_files_is_one_line(
     (tmp_path / "lib" / "malformed").mkdir(parents=True)
     (tmp_path / "lib" / "malformed" / "data_files.yml").write_text(text)
     datasets.chapter_files.cache_clear()
+    datasets.registry.cache_clear()
     with pytest.raises(DataError, match=r"lib/malformed/data_files\.yml") as caught:
         datasets.registry()
     assert "\n" not in str(caught.value)
     datasets.chapter_files.cache_clear()
+    datasets.registry.cache_clear()
 
 
 def test_two_chapters_may_share_a_file_but_not_disagree(
@@ -150,21 +226,27 @@ def test_two_chapters_may_share_a_file_but_not_disagree(
         (tmp_path / "lib" / slug).mkdir(parents=True)
         (tmp_path / "lib" / slug / "data_files.yml").write_text(line % digest)
         datasets.chapter_files.cache_clear()
+        datasets.registry.cache_clear()
         if slug != "third":
             assert list(datasets.registry()) == ["shared/x.csv"]
     with pytest.raises(DataError, match="registered differently"):
         datasets.registry()
     datasets.chapter_files.cache_clear()
+    datasets.registry.cache_clear()
 
 
 def test_every_entry_is_https_with_a_sha256_a_licence_and_a_citation() -> None:
     entries = datasets.registry()
     assert {"tinyshakespeare/input.txt", "smbh/sam_ell.csv"} <= entries.keys()
     for name, item in entries.items():
-        assert (item.url or "https://").startswith("https://"), name
+        assert all(url.startswith("https://") for url in item.addresses), name
+        assert all(len(part.sha256) == 64 for part in item.public), name
+        if item.converter:
+            module, function = item.converter.split(":")
+            assert callable(getattr(importlib.import_module(module), function)), name
         assert item.origin, name
         assert len(item.sha256) == 64, name
         assert int(item.sha256, 16) >= 0, name
         assert item.licence, name
         assert item.citation, name
-        assert not (item.url or "").endswith((".pkl", ".pickle", ".pt", ".pth")), name
+        assert not any(url.endswith((".pkl", ".pickle", ".pt", ".pth")) for url in item.addresses), name

@@ -504,7 +504,7 @@ def data_page(root: Path = ROOT) -> str:
         files = chapter_files(slug)
         for data_set in dict.fromkeys(name.split("/")[0] for name in files):
             items = [item for name, item in files.items() if name.split("/")[0] == data_set]
-            ways = ["make data" if item.url else "mirror only" for item in items]
+            ways = ["make data" if item.addresses else "mirror only" for item in items]
             target = os.path.relpath(chapter_document(slug, root) + ".html", "book")
             texts = [
                 dict.fromkeys(_html(getattr(item, key)) for item in items) for key in ("licence", "origin")
