@@ -180,7 +180,7 @@ class Judge:
 
         if len(set(np.asarray(negative).tolist())) != 2:
             raise ValueError("the judge needs texts of both classes")
-        counter = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"\S+", min_df=1)
+        counter = CountVectorizer(binary=True, ngram_range=(1, 2), tokenizer=str.split, token_pattern=None)
         self.model = make_pipeline(counter, BernoulliNB(alpha=0.5)).fit(list(texts), negative)
 
     def negative(self, texts: Sequence[str]) -> np.ndarray:
