@@ -99,3 +99,32 @@ class EmbeddingLogZ(EmbeddingMLP):
     def forward(self, tokens: Tensor, sigma: Tensor | None = None) -> Tensor:
         """log Z_φ, (B,)."""
         return super().forward(tokens, sigma).squeeze(-1)
+
+
+class TabulatedDenoiser(nn.Module):
+    """The answers of a denoiser that ignores the time, for all (V+1)^n partial states: a call becomes a look-up.
+
+    Raises:
+        ValueError: for more than ``largest`` states.
+    """
+
+    def __init__(self, denoiser: nn.Module, largest: int = 2**20, chunk: int = 2**13) -> None:
+        super().__init__()
+        self.n_tokens, self.n_symbols = int(denoiser.n_tokens), int(denoiser.n_symbols)  # type: ignore[arg-type]
+        base = self.n_symbols + 1
+        if base**self.n_tokens > largest:
+            raise ValueError(f"{base}^{self.n_tokens} states are too many to tabulate; at most {largest}")
+        device = next(denoiser.parameters()).device
+        strides = base ** torch.arange(self.n_tokens - 1, -1, -1, device=device)
+        with torch.no_grad():
+            states = torch.arange(base**self.n_tokens, device=device).unsqueeze(1) // strides % base
+            logits = torch.cat([denoiser(part) for part in states.split(chunk)])
+        self.register_buffer("strides", strides, persistent=False)
+        self.register_buffer("logits", logits, persistent=False)
+
+    strides: Tensor
+    logits: Tensor
+
+    def forward(self, tokens: Tensor, sigma: Tensor | None = None) -> Tensor:
+        """Logits (B, n, V+1) of tokens (B, n)."""
+        return self.logits.index_select(0, (tokens * self.strides).sum(-1))

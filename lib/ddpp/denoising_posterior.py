@@ -119,10 +119,10 @@ def kl_loss(
     log_q = F.log_softmax(real, -1)
     drawn = draw(log_q, generator, draws).movedim(-1, 0)  # (K, B, n)
     clean = torch.where(masked, drawn, noisy)
-    onehot = one_hot(real, clean)
-    onehot = torch.where(masked.unsqueeze(-1), onehot, onehot.detach())  # (K, B, n, V)
-    log_ratio = ((log_q.detach() if path_gradient_only else log_q) - log_p) * masked.unsqueeze(-1)
-    divergence = (onehot * log_ratio).sum((-1, -2)).mean()
+    hidden = masked.unsqueeze(-1)
+    onehot = one_hot(torch.where(hidden, real, real.detach()), clean)  # (K, B, n, V)
+    log_ratio = ((log_q.detach() if path_gradient_only else log_q) - log_p) * hidden
+    divergence = (onehot.mean(0) * log_ratio).sum() / len(noisy)
     r = reward.exponent * reward.log_reward_at_vertex(onehot.flatten(0, 1), clean.flatten(0, 1))
     return divergence - r.mean()
 

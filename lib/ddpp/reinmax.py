@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+
+def _one_hot(drawn: Tensor, logits: Tensor) -> Tensor:
+    """(K, …, V) of draws (K, …), in the logits' type."""
+    zeros = logits.new_zeros((*drawn.shape, logits.shape[-1]))
+    return zeros.scatter_(-1, drawn.unsqueeze(-1), 1.0)
+
+
+def _jacobian(p: Tensor, v: Tensor) -> Tensor:
+    """J(p) v = p (v − ⟨p, v⟩)."""
+    return p * (v - (p * v).sum(-1, keepdim=True))
 
 
 class _ReinMax(torch.autograd.Function):
@@ -12,21 +22,21 @@ class _ReinMax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, drawn: Tensor, tau: float) -> Tensor:  # type: ignore[no-untyped-def,override]
-        onehot = F.one_hot(drawn, logits.shape[-1]).to(logits.dtype)  # (K, …, V)
-        ctx.save_for_backward(logits, onehot)
+        ctx.save_for_backward(logits, drawn)
         ctx.tau = tau
-        return onehot
+        return _one_hot(drawn, logits)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def,override]
-        logits, onehot = ctx.saved_tensors
-        p = logits.softmax(-1)
-        half = 0.5 * ((logits / ctx.tau).softmax(-1) + onehot)  # p', (K, …, V)
-        weighted = half * grad
-        first = 2 * (weighted - half * weighted.sum(-1, keepdim=True)).sum(0)  # Σ_k J(p'_k) 2 g_k
-        weighted = p * (0.5 * grad.sum(0))
-        second = weighted - p * weighted.sum(-1, keepdim=True)  # J(p) Σ_k g_k / 2
-        result = first - second
+        logits, drawn = ctx.saved_tensors
+        p, soft = logits.softmax(-1), (logits / ctx.tau).softmax(-1)
+        total = grad.sum(0)  # Σ_k g_k
+        # Σ_k J(p'_k) 2 g_k with p'_k = (soft + D_k)/2, written without a tensor of K one-hots
+        at_draw = grad.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)  # ⟨D_k, g_k⟩
+        mean = 0.5 * ((grad * soft).sum(-1) + at_draw)  # ⟨p'_k, g_k⟩
+        first = soft * (total - mean.sum(0).unsqueeze(-1))
+        first.scatter_add_(-1, drawn.movedim(0, -1), (at_draw - mean).movedim(0, -1))
+        result = first - _jacobian(p, 0.5 * total)
         return result - result.mean(-1, keepdim=True), None, None
 
 
@@ -45,14 +55,12 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
         ctx.save_for_backward(logits)
-        return F.one_hot(drawn, logits.shape[-1]).to(logits.dtype)
+        return _one_hot(drawn, logits)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def,override]
         (logits,) = ctx.saved_tensors
-        p = logits.softmax(-1)
-        weighted = p * grad.sum(0)
-        return weighted - p * weighted.sum(-1, keepdim=True), None
+        return _jacobian(logits.softmax(-1), grad.sum(0)), None
 
 
 def straight_through_one_hot(logits: Tensor, drawn: Tensor) -> Tensor:

@@ -63,19 +63,15 @@ class _TableAtVertex(torch.autograd.Function):
     """Value and gradient of the multilinear extension of a table at the vertices of the product of simplices: both are look-ups."""
 
     @staticmethod
-    def forward(ctx, onehot: Tensor, clean: Tensor, flat: Tensor, strides: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
-        index = (clean * strides).sum(-1)
-        ctx.save_for_backward(clean, flat, strides, index)
-        ctx.n_symbols, ctx.dtype = onehot.shape[-1], onehot.dtype
-        return flat[index].to(onehot.dtype)
+    def forward(ctx, onehot: Tensor, clean: Tensor, reward: TableReward) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.save_for_backward(clean)
+        ctx.reward, ctx.dtype = reward, onehot.dtype
+        return reward.log_reward(clean).to(onehot.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def,override]
-        clean, flat, strides, index = ctx.saved_tensors
-        symbols = torch.arange(ctx.n_symbols, device=clean.device)
-        others = (index.unsqueeze(-1) - clean * strides).unsqueeze(-1) + symbols * strides.unsqueeze(-1)
-        slopes = flat[others].to(ctx.dtype)  # (N, n, V): log R with x_i replaced by v
-        return slopes * grad.view(-1, 1, 1), None, None, None
+        (clean,) = ctx.saved_tensors
+        return ctx.reward.slopes(clean).to(ctx.dtype) * grad.view(-1, 1, 1), None, None
 
 
 class TableReward(Reward):
@@ -92,20 +88,38 @@ class TableReward(Reward):
         if not bool(torch.isfinite(log_reward_table).all()):
             raise ValueError("the table of log R must be finite: floor it first (floor_log_reward)")
         self.table = log_reward_table
-        n, n_symbols = log_reward_table.dim(), log_reward_table.shape[0]
-        self.flat = log_reward_table.reshape(-1).contiguous()
-        self.strides = n_symbols ** torch.arange(n - 1, -1, -1, device=log_reward_table.device)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        n, n_symbols = self.table.dim(), self.table.shape[0]
+        self.flat = self.table.reshape(-1).contiguous()
+        self.strides = n_symbols ** torch.arange(n - 1, -1, -1, device=self.table.device)
+        self.columns: list[Tensor] | None = None
 
     def _to(self, device: torch.device) -> None:
-        if self.flat.device != device:
-            self.table, self.flat, self.strides = (
-                x.to(device) for x in (self.table, self.flat, self.strides)
-            )
+        if self.table.device != device:
+            self.table = self.table.to(device)
+            self._arrange()
 
     def log_reward(self, clean: Tensor) -> Tensor:
         """log R (N,) of clean tokens (N, n)."""
         self._to(clean.device)
         return self.flat[(clean * self.strides).sum(-1)]
+
+    def slopes(self, clean: Tensor) -> Tensor:
+        """log R with token i replaced by v, (N, n, V): the gradient of the multilinear extension at one-hots."""
+        self._to(clean.device)
+        n, n_symbols = self.table.dim(), self.table.shape[0]
+        if self.columns is None:  # for each token a table whose rows run over its symbols
+            self.columns = [self.table.movedim(i, -1).reshape(-1, n_symbols).contiguous() for i in range(n)]
+        result = []
+        for i, column in enumerate(self.columns):
+            row = torch.zeros(len(clean), dtype=torch.long, device=clean.device)
+            for j in range(n):
+                if j != i:
+                    row = row * n_symbols + clean[:, j]
+            result.append(column.index_select(0, row))
+        return torch.stack(result, 1)
 
     def log_reward_of_onehot(self, onehot: Tensor) -> Tensor:
         """The multilinear extension (N,) at points (N, n, V): exact at one-hots, the expectation at probabilities."""
@@ -119,7 +133,7 @@ class TableReward(Reward):
     def log_reward_at_vertex(self, onehot: Tensor, clean: Tensor) -> Tensor:
         """Value and gradient at one-hots by look-up."""
         self._to(onehot.device)
-        return _TableAtVertex.apply(onehot, clean, self.flat, self.strides)
+        return _TableAtVertex.apply(onehot, clean, self)
 
 
 class FunctionReward(Reward):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib.ddpp.denoisers import EmbeddingLogZ
+from lib.ddpp.denoisers import EmbeddingLogZ, TabulatedDenoiser
 from lib.ddpp.denoising_posterior import (
     importance_log_z,
     kl_loss,
@@ -57,6 +58,7 @@ from lib.profiles import choose
 
 METHODS = ("is", "lb", "kl", "rtb", "subtrajectory", "weighted_ce")
 BUFFERS = ("on-policy", "mixed", "prior")
+ROUND = 25  # steps between two words with the trainer, which counts rounds
 CHECK_EVERY = 100  # steps between looks at the loss, each of which waits for the device
 
 
@@ -81,6 +83,7 @@ class SteeringSettings:
         sub_steps: steps S of a sub-trajectory that are evaluated (Eq. 8); None for all (Eq. 7).
         pool: prior samples of the weighted control.
         time_conditioned: give σ(t) to the networks.
+        tabulate_prior: ask the frozen network once for all partial states, where they are few; it changes the speed only.
     """
 
     steps: int = 1000
@@ -107,6 +110,7 @@ class SteeringSettings:
     sub_steps: int | None = None
     pool: int = 40_000
     time_conditioned: bool = False
+    tabulate_prior: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked.
@@ -129,6 +133,8 @@ class SteeringSettings:
         for name in ("detached", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r} must lie in [0, 1)")
+        if self.tabulate_prior and self.time_conditioned:
+            raise ValueError("tabulate_prior=True would answer a time-conditioned network without its time")
         if self.sub_steps is not None and self.sub_steps < 1:
             raise ValueError(f"sub_steps={self.sub_steps} must be positive, or None")
 
@@ -171,6 +177,8 @@ class Steering(lightning.LightningModule):
         if data is not None:
             check_tokens(data, self.n_tokens, self.mask_symbol, "data")
         self.prior = freeze(prior)
+        if settings.tabulate_prior:
+            self.prior = TabulatedDenoiser(self.prior)
         self.posterior = copy.deepcopy(prior).eval().requires_grad_(True)
         self.log_z_model = None
         if method in ("lb", "subtrajectory"):
@@ -435,11 +443,20 @@ class Steering(lightning.LightningModule):
         return self._losses[self.method]()
 
     def training_step(self, _: Any, index: int) -> None:
+        """One round: :data:`ROUND` Adam steps. The last one goes through Lightning, which thus counts rounds.
+
+        Steps of small networks take about as long as what a trainer does around a step, so it is asked once a round.
+        """
+        steps = min(ROUND, self.settings.steps - self.done)
+        counted: Any = self.optimizers()
+        for last in [False] * (steps - 1) + [True]:
+            self._step(counted.optimizer, counted if last else counted.optimizer)
+
+    def _step(self, optimizer: torch.optim.Optimizer, stepper: Any) -> None:
         """Refill the buffer if it is time; one Adam step on the method's loss."""
         s = self.settings
         self._refill()
         loss = self.loss()
-        optimizer: Any = self.optimizers()
         factor = rate_factor(self.done, s.steps, s.warm_up, s.decay)
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -448,7 +465,7 @@ class Steering(lightning.LightningModule):
             self.manual_backward(loss)
         if s.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.posterior.parameters(), s.gradient_clip)
-        optimizer.step()
+        stepper.step()
         if self.average is not None:
             self.average.update_parameters(self.posterior)
         self.losses[self.done] = loss.detach()
@@ -470,6 +487,11 @@ class Steering(lightning.LightningModule):
         """The tuned denoiser: its moving average where there is one."""
         return self.posterior if self.average is None else self.average.module
 
+    @property
+    def rounds(self) -> int:
+        """Calls of :meth:`training_step` of a whole training."""
+        return math.ceil(self.settings.steps / ROUND)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, with its own rate for log Z."""
         s = self.settings
@@ -487,8 +509,8 @@ class Steering(lightning.LightningModule):
         )
 
     def train_dataloader(self) -> Iterable[Any]:
-        """One item per step; batches come from the buffer."""
-        return torch.utils.data.DataLoader(range(self.settings.steps), batch_size=None)  # type: ignore[arg-type]
+        """One item per round; batches come from the buffer."""
+        return torch.utils.data.DataLoader(range(self.rounds), batch_size=None)  # type: ignore[arg-type]
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -573,7 +595,8 @@ def steer(
 
     Args:
         prior, reward, method, log_z_model, data, keep_at: see :class:`Steering`.
-        checkpoint_dir, checkpoint_every: where and how often a checkpoint is written; a training that finds one resumes.
+        checkpoint_dir, checkpoint_every: where, and after how many steps (rounded up to whole rounds), a checkpoint is
+            written; a training that finds one resumes.
         precision: Lightning's precision string.
         settings: fields of :class:`SteeringSettings`.
 
@@ -587,12 +610,12 @@ def steer(
     )
     fit(
         module,
-        steps=chosen.steps,
+        steps=module.rounds,
         seed=seed,
         device=device,
         precision=precision,
         checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
+        checkpoint_every=None if checkpoint_every is None else math.ceil(checkpoint_every / ROUND),
     )
     trained = module.trained().eval()
     head = module.log_z_model

@@ -26,7 +26,7 @@ def fit(
     checkpoint_dir: Path | None = None,
     checkpoint_every: int | None = None,
 ) -> None:
-    """Fit ``module`` for ``steps`` optimiser steps; with a folder, from its last checkpoint if there is one.
+    """Fit ``module`` for ``steps`` steps as Lightning counts them; with a folder, from its last checkpoint if there is one.
 
     The global random state of the caller is left as it was; dropout is drawn from ``seed``.
 
