@@ -197,6 +197,11 @@ class FoldReward(Reward):
         self.folder, self.score = folder, score
         self.known: dict[str, float] = {}
 
+    @staticmethod
+    def letters(tokens: Tensor) -> list[str]:
+        """Sequences of tokens (N, n)."""
+        return sequences_of(tokens)
+
     def log_reward(self, clean: Tensor) -> Tensor:
         """log R (N,) of tokens (N, n)."""
         letters = sequences_of(clean)
