@@ -97,7 +97,7 @@ def samples_of(
 ) -> Tensor:
     """Clean samples (n, tokens) of one method at its last step: base model, Best-of-10, SVDD, or a tuned model."""
     generator = torch.Generator(run.device).manual_seed(seed)
-    draw = {"generator": generator, "steps": sampling_steps, "batch_size": 64}
+    draw: dict[str, Any] = {"generator": generator, "steps": sampling_steps, "batch_size": 64}
     if method == "base":
         return sample(prior, n, **draw)
     if method == "best_of_n":

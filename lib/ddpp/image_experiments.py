@@ -164,7 +164,7 @@ def prepare(
         )
         for i, (name, part) in enumerate(parts.items())
     }
-    accuracies = [accuracy(model, test_pixels, task.test_labels) for model in classifiers.values()]
+    right = {name: accuracy(model, test_pixels, task.test_labels) for name, model in classifiers.items()}
     prior = pretrain(
         make_denoiser(settings, task, seed).to(device),
         task.train,
@@ -184,11 +184,17 @@ def prepare(
         name: _by_parts(judge.features, task.pixels(task.test_of(classes)), device)
         for name, classes in targets(settings).items()
     }
-    return Prepared(task, prior, classifiers["reward"], judge, *accuracies, reference)
+    return Prepared(task, prior, classifiers["reward"], judge, right["reward"], right["judge"], reference)
 
 
 def _reward(prepared: Prepared, settings: Settings, classes: Sequence[int]) -> ClassReward:
     return ClassReward(prepared.reward, classes, prepared.task.n_symbols, settings.image_exponent)
+
+
+def _precision(settings: Settings, device: torch.device) -> torch.autocast:
+    """Sampling in the precision of the trainings."""
+    half = settings.image_precision.startswith("bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
 def _batch(settings: Settings) -> int:
@@ -271,8 +277,9 @@ def baseline_job(
     n, particles, steps = settings.image_samples, settings.image_particles, settings.image_sampling_steps
     generator = torch.Generator(device).manual_seed(10_000 + seed)
     started = time.perf_counter()
-    options = {"generator": generator, "steps": steps, "batch_size": _batch(settings)}
-    pool = sample(prepared.prior, particles * n, **options)
+    options: dict[str, Any] = {"generator": generator, "steps": steps, "batch_size": _batch(settings)}
+    with _precision(settings, device):
+        pool = sample(prepared.prior, particles * n, **options)
     rows = []
     calls = min(steps, prepared.task.n_tokens)
 
@@ -296,15 +303,16 @@ def baseline_job(
         row(target, "sir", sir_pool(pool, scores, n, generator), **spent, ess=ess)
     if with_svdd:
         started = time.perf_counter()
-        guided = svdd(
-            prepared.prior,
-            _reward(prepared, settings, EVEN),
-            n,
-            particles=particles,
-            steps=steps,
-            generator=generator,
-            batch_size=_batch(settings),
-        )
+        with _precision(settings, device):
+            guided = svdd(
+                prepared.prior,
+                _reward(prepared, settings, EVEN),
+                n,
+                particles=particles,
+                steps=steps,
+                generator=generator,
+                batch_size=_batch(settings),
+            )
         row(
             EVEN_NAME,
             "svdd",
@@ -363,13 +371,14 @@ def steering_job(
         **options,
     )
     generator = torch.Generator(device).manual_seed(20_000 + seed)
-    tokens = sample(
-        tuned.denoiser,
-        n,
-        generator=generator,
-        steps=settings.image_sampling_steps,
-        batch_size=_batch(settings),
-    )
+    with _precision(settings, device):
+        tokens = sample(
+            tuned.denoiser,
+            n,
+            generator=generator,
+            steps=settings.image_sampling_steps,
+            batch_size=_batch(settings),
+        )
     calls = min(settings.image_sampling_steps, task.n_tokens)
     return [
         measure_samples(
