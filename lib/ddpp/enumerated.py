@@ -170,8 +170,7 @@ def log_z_head(prior: nn.Module, seed: int) -> nn.Module | None:
     """A small DiT for log Z where the denoiser is one (as in the paper); None lets ``steer`` take its own perceptron."""
     if not isinstance(prior, DiT):
         return None
-    width, heads = 128, 4
-    return DiTLogZ(int(prior.n_tokens), int(prior.n_symbols), width, 2, heads, 0.0, seed=seed)
+    return DiTLogZ(int(prior.n_tokens), int(prior.n_symbols), seed=seed)
 
 
 def moments_of_evaluation(steps: int, evaluations: int) -> list[int]:
@@ -207,6 +206,7 @@ def train_problem(
         refill_every=budget.refill_every,
         refill_size=budget.refill_size,
         buffer_size=budget.buffer_size,
+        tabulate_prior=True,
         **options,
     )
     base_table = denoising_table(space, prior)
