@@ -341,6 +341,8 @@ def steering_job(
         "learning_rate": settings.image_rate,
         "completions": settings.image_completions,
         "kl_samples": settings.image_kl_samples,
+        "pool": settings.image_particles
+        * settings.image_samples,  # of the weighted control: as large as SIR's
     }
     if method == "rtb":
         options |= {

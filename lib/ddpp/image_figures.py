@@ -20,6 +20,7 @@ LABELS = {
     "best_of_n": "Best-of-N (argmax)",
     "sir": "SIR (resampled)",
     "svdd": "SVDD",
+    "weighted_ce": "weighted CE (control)",
     "rtb": "RTB",
     "is": "DDPP-IS",
     "lb": "DDPP-LB",
@@ -29,8 +30,8 @@ LABELS = {
 
 COLOURS = dict(
     zip(("base", "best_of_n", "sir", "svdd", "rtb", "is", "lb", "kl"), [*PALETTE[6:], *PALETTE[:6]])
-)
-MARKERS = dict(zip(LABELS, "*soPvXD^<"))
+) | {"weighted_ce": "#333333"}
+MARKERS = dict(zip(LABELS, "*soPvdXD^<"))
 
 PAPER_DIGITS = {
     "base": ("-26.90", "33.89", "0.130"),
@@ -103,6 +104,8 @@ def image_figure(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> Figure:
     fig, axes = plt.subplots(
         len(methods), 2, figsize=(11, 0.95 * len(methods)), width_ratios=[3.2, 1], squeeze=False
     )
+    shares = {m: np.mean([r.histogram for r in rows if (r.target, r.method) == (target, m)], axis=0) for m in methods}  # fmt: skip
+    highest = 105 * max(s.max() for s in shares.values())
     for i, (method, (left, right)) in enumerate(zip(methods, axes)):
         images = first[method].examples
         k, side, _ = images.shape
@@ -114,9 +117,10 @@ def image_figure(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> Figure:
         left.set(xticks=[], yticks=[])
         left.grid(visible=False)
         left.spines[:].set_visible(False)
-        shares = np.mean([r.histogram for r in rows if (r.target, r.method) == (target, method)], axis=0)
-        right.bar(range(10), 100 * shares, color=[PALETTE[0] if c in wanted else "0.75" for c in range(10)])
-        right.set(ylim=(0, max(45.0, 105 * shares.max())), xticks=range(10))
+        right.bar(
+            range(10), 100 * shares[method], color=[PALETTE[0] if c in wanted else "0.75" for c in range(10)]
+        )
+        right.set(ylim=(0, highest), xticks=range(10))
         right.tick_params(labelsize=8)
         right.tick_params(axis="x", labelbottom=i == len(methods) - 1)
     axes[0, 0].set_title(f"Samples steered towards {target}")

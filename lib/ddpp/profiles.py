@@ -102,9 +102,14 @@ class Settings:
     image_exponent: float = setting(5.0, "1", "power of the target classes' probability in R", 5.0)
     image_rare_digit: int = setting(5, "digit", "the rarer target; -1: none (beyond the paper)")
     image_methods: tuple[str, ...] = setting(
-        ("kl", "is", "lb", "rtb"), "names", "objectives tuned to even digits", "is, lb, kl, rtb"
+        ("kl", "is", "rtb", "lb", "weighted_ce"),
+        "names",
+        "objectives tuned to even digits",
+        "is, lb, kl, rtb",
     )
-    image_rare_methods: tuple[str, ...] = setting(("lb",), "names", "objectives tuned to the rarer target")
+    image_rare_methods: tuple[str, ...] = setting(
+        ("lb", "weighted_ce"), "names", "objectives tuned to the rarer target"
+    )
     image_seeds: int = setting(3, "seeds", "tunings of every objective, from one prior", 3)
     image_steps: int = setting(300, "steps", "tuning steps of IS, LB and KL", "not found")
     image_batch: int = setting(64, "images", "images per tuning step", 64)
