@@ -227,13 +227,11 @@ class MaskedDiffusion(lightning.LightningModule):
         self.generator: torch.Generator | None = None
         self.losses: list[Tensor] = []
         self.done = 0
-        self._saved_generator: Tensor | None = None
+        self._saved: list[Tensor] | None = None
 
     def on_fit_start(self) -> None:
         """Generators and data move to the device of the training."""
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
-        if self._saved_generator is not None:
-            self.generator.set_state(self._saved_generator)
         if isinstance(self.data, Tensor):
             self.data = self.data.to(self.device)
         self.denoiser.train()
@@ -251,6 +249,7 @@ class MaskedDiffusion(lightning.LightningModule):
     def training_step(self, _: Any, index: int) -> None:
         """One AdamW step on the mean NELBO."""
         assert self.generator is not None
+        self._restore_generators()
         clean = self.batch()
         t = low_discrepancy_times(len(clean), self.generator)
         loss = nelbo(self.denoiser, clean, t, self.generator, self.time_conditioned).mean()
@@ -297,10 +296,18 @@ class MaskedDiffusion(lightning.LightningModule):
         """Continue exactly where the checkpoint was written."""
         saved = checkpoint["masked_diffusion"]
         self.done, self.losses = saved["done"], saved["losses"]
-        self._saved_generator = saved["generators"][0].cpu()
-        torch.set_rng_state(saved["generators"][1].cpu())
-        if len(saved["generators"]) > 2:
-            torch.cuda.set_rng_state(saved["generators"][2].cpu())
+        self._saved = saved["generators"]
+
+    def _restore_generators(self) -> None:
+        """What a checkpoint held, at the first step after it: until then Lightning itself draws from the global generator."""
+        if self._saved is None:
+            return
+        assert self.generator is not None
+        self.generator.set_state(self._saved[0].cpu())
+        torch.set_rng_state(self._saved[1].cpu())
+        if len(self._saved) > 2:
+            torch.cuda.set_rng_state(self._saved[2].cpu(), self.device)
+        self._saved = None
 
     def result(self) -> nn.Module:
         """The trained denoiser in eval mode: its moving average where there is one."""

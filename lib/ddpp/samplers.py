@@ -120,13 +120,12 @@ def _reveal(
         keep_gradient: (E,) bool, events whose log-probabilities keep their gradient; None keeps none.
     """
     n_events = times.shape[1]
-    single = n_events == tokens.shape[1]  # every sequence unmasks one token an event
-    if single and bool((event >= 0).all()):
+    total = event.amax(1)
+    if bool((total == tokens.shape[1] - 1).all()):  # every sequence unmasks one token an event
         order = event.argsort(1)  # (B, n): position unmasked at event j
         return _reveal_one_by_one(
             denoiser, tokens, event, order, times, generator, time_conditioned, greedy, keep_gradient
         )
-    total = event.amax(1)
     log_prob = torch.zeros(tokens.shape, device=tokens.device)
     rows = 0
     for j in range(n_events):

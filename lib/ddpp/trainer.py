@@ -12,8 +12,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lib import training
 
-# a frozen prior, and dropout that is off in both networks, are meant
-warnings.filterwarnings("ignore", message=".*module.*in eval mode at the start of training.*")
+# What Lightning warns of is meant here: a frozen prior and dropout that is off, weights saved after their step, and batches that
+# come from the module's own generator and not from the loader.
+MEANT = (
+    ".*module.*in eval mode at the start of training.*",
+    ".*ModelCheckpoint with manual optimization.*",
+    ".*your dataloader is not resumable.*",
+)
 
 
 def fit(
@@ -60,7 +65,12 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    with torch.random.fork_rng(devices=[device.index or 0] if on_gpu else []):
+    with (
+        torch.random.fork_rng(devices=[device.index or 0] if on_gpu else []),
+        warnings.catch_warnings(),
+    ):
+        for message in MEANT:
+            warnings.filterwarnings("ignore", message=message)
         torch.manual_seed(seed)
         training.fit(trainer, module)
     module.to(device)  # Lightning brings modules back to the CPU
