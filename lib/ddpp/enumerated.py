@@ -31,6 +31,10 @@ from lib.ddpp.steering import SteeringResult, steer
 from lib.profiles import choose
 
 
+LARGEST_TABLE = 2**15
+"""States for which looking up the frozen network's answers pays."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the tables: an objective of :func:`~lib.ddpp.steering.steer` with the settings that make it this row."""
@@ -206,7 +210,7 @@ def train_problem(
         refill_every=budget.refill_every,
         refill_size=budget.refill_size,
         buffer_size=budget.buffer_size,
-        tabulate_prior=True,
+        tabulate_prior=(space.n_symbols + 1) ** space.n_tokens <= LARGEST_TABLE,
         **options,
     )
     base_table = denoising_table(space, prior)

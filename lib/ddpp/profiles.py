@@ -24,7 +24,7 @@ class Settings:
 
     # --- one masked token (C1) ---
     single_symbols: int = setting(8, "symbols", "V of the one-token problem")
-    single_calls: int = setting(700, "calls", "model calls of every method per sequence of a batch")
+    single_calls: int = setting(500, "calls", "model calls of every method per sequence of a batch")
     single_batch: int = setting(256, "sequences", "batch of every step")
     single_seeds: int = setting(3, "seeds", "tunings of every objective")
 
@@ -40,11 +40,11 @@ class Settings:
     grid_pretrain_rate: float = setting(2e-3, "1", "Adam's rate in pretraining, falling linearly", 3e-4)
     grid_floor: float = setting(-10.0, "nats", "log R where the half-plane reward is 0", "not said")
     grid_corner_floor: float = setting(-4.0, "nats", "log R where the corner reward is 0")
-    grid_calls: int = setting(2000, "calls", "model calls of every method, half plane", "not found")
-    grid_control_calls: int = setting(1200, "calls", "model calls of every method on the two controls")
+    grid_calls: int = setting(1200, "calls", "model calls of every method, half plane", "not found")
+    grid_control_calls: int = setting(1000, "calls", "model calls of every method on the two controls")
     grid_batch: int = setting(64, "points", "batch of every tuning step", 64)
     grid_rate: float = setting(2e-3, "1", "Adam's rate of every method, falling linearly to 0", 4e-3)
-    grid_pool: int = setting(20_000, "points", "prior samples of the weighted cross-entropy")
+    grid_pool: int = setting(12_000, "points", "prior samples of the weighted cross-entropy")
     grid_refill_every: int = setting(100, "steps", "steps between refills of the buffer", 100)
     grid_refill_size: int = setting(1024, "points", "points of one refill", "not found")
     grid_buffer: int = setting(4096, "points", "capacity of the buffer", 10_000)
@@ -57,9 +57,9 @@ class Settings:
     # --- strings (single-step bias) ---
     string_symbols: int = setting(6, "symbols", "V of the two-token strings on which the bias is tried")
     string_couplings: tuple[float, ...] = setting(
-        (0.0, 0.5, 1.0), "1", "strengths of the interaction that are trained"
+        (0.3, 1.0), "1", "strengths of the interaction that are trained"
     )
-    string_calls: int = setting(1500, "calls", "model calls of every method")
+    string_calls: int = setting(500, "calls", "model calls of every method")
     string_batch: int = setting(128, "strings", "batch of every step")
     string_seeds: int = setting(3, "seeds", "tunings of every method at every strength")
 
@@ -67,16 +67,16 @@ class Settings:
     gb1_symbols: str = setting(ALPHABET, "letters", "amino acids that are kept")
     gb1_embedding: int = setting(32, "channels", "embedding of a symbol")
     gb1_width: int = setting(256, "channels", "width of the mlp")
-    gb1_pretrain_steps: int = setting(2000, "steps", "pretraining steps of the prior")
+    gb1_pretrain_steps: int = setting(1500, "steps", "pretraining steps of the prior")
     gb1_pretrain_batch: int = setting(256, "variants", "variants per pretraining step")
     gb1_floor: float = setting(0.01, "fitness", "fitness of variants measured below it, or not measured")
-    gb1_calls: int = setting(1500, "calls", "model calls of every method")
+    gb1_calls: int = setting(900, "calls", "model calls of every method")
     gb1_batch: int = setting(128, "variants", "batch of every step")
     gb1_rate: float = setting(4e-3, "1", "Adam's rate of every method, falling linearly to 0")
-    gb1_pool: int = setting(20_000, "variants", "prior samples of the weighted cross-entropy")
+    gb1_pool: int = setting(12_000, "variants", "prior samples of the weighted cross-entropy")
     gb1_methods: tuple[str, ...] = setting(GB1_METHODS, "names", "methods")
     gb1_seeds: int = setting(3, "seeds", "tunings of every method, from one prior")
-    gb1_evaluations: int = setting(3, "evaluations", "exact laws along a training")
+    gb1_evaluations: int = setting(2, "evaluations", "exact laws along a training")
 
     # --- objectives ---
     completions: int = setting(16, "draws", "M of IS", 16)
@@ -307,8 +307,14 @@ _GPU = replace(
     grid_pretrain_steps=2000,
     grid_pretrain_rate=3e-4,
     grid_rate=1e-3,
+    grid_calls=2000,
+    grid_pool=20_000,
+    string_couplings=(0.0, 0.3, 1.0),
+    string_calls=1500,
     gb1_pretrain_steps=4000,
-    gb1_calls=6000,
+    gb1_calls=4000,
+    gb1_pool=40_000,
+    gb1_evaluations=4,
     # --- digits, sentences ---
     image_side=28,
     image_full_training_set=True,
