@@ -156,7 +156,7 @@ def text_table(rows: Sequence[TextRow]) -> pd.DataFrame:
         paper = PAPER_REVIEWS.get(method, ("–", "–"))
         table.append(
             {
-                "method": LABELS[method].replace("real digits", "held-out sentences"),
+                "method": LABELS[method].replace("real digits", "unseen negative text"),
                 "log R": _spread([r.log_reward for r in own], 2),
                 "judged negative (%)": _spread([r.judged for r in own], 1, 100),
                 "trigram perplexity": _spread([r.perplexity for r in own], 0),
@@ -186,7 +186,7 @@ def text_figure(rows: Sequence[TextRow]) -> Figure:
             ax.plot(numbers, np.full(len(numbers), y), "o", color=colour, ms=5, mec="white")
         ax.set(xlabel=label)
     axes[0].set_yticks(
-        range(len(methods)), [LABELS[m].replace("real digits", "held-out text") for m in methods]
+        range(len(methods)), [LABELS[m].replace("real digits", "unseen negative text") for m in methods]
     )
     axes[0].invert_yaxis()
     return fig
@@ -198,7 +198,7 @@ def sentence_examples(rows: Sequence[TextRow], count: int = 4) -> pd.DataFrame:
     first = {m: min((r for r in rows if r.method == m), key=lambda r: r.seed) for m in methods}
     return pd.DataFrame(
         [
-            {"method": LABELS[m].replace("real digits", "held-out sentences"), "sentence": text}
+            {"method": LABELS[m].replace("real digits", "unseen negative text"), "sentence": text}
             for m in methods
             for text in first[m].examples[:count]
         ]

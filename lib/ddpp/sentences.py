@@ -254,13 +254,15 @@ class SentenceTask:
     """What the text experiment needs.
 
     Attributes:
-        vocabulary: V words. train: tokens (N, n) of the diffusion model, negatives down-sampled. real: held-out tokens of both classes.
+        vocabulary: V words. train: tokens (N, n) of the diffusion model, negatives down-sampled. real: tokens of both classes that the
+            trigram model is fitted on, negative ones last. unseen: negative sentences that neither of the two models saw.
         reward, judge, trigram: see the module's text. reward_accuracy, judge_accuracy: on held-out sentences. negative_share: of ``train``.
     """
 
     vocabulary: Vocabulary
     train: Tensor
     real: Tensor
+    unseen: Tensor
     reward: NegativityReward
     judge: Judge
     trigram: Trigram
@@ -298,7 +300,7 @@ def sentence_task(
     negative = [item for item in pool if item[0].label == 0]
     held = min(len(positive), len(negative)) // 4
     n_negative = round(negative_share * (len(positive) - held) / (1 - negative_share))
-    if held < 20 or n_negative < 1 or len(negative) - held < n_negative:
+    if held < 20 or n_negative < 1 or len(negative) <= held + n_negative:
         raise DataError(
             f"{len(kept)} sentences of at most {length} words are too few for the text experiment"
         )
@@ -324,6 +326,7 @@ def sentence_task(
         words,
         encode(seen),
         encode(held_out),
+        encode(negative[held + n_negative :]),
         reward,
         judge,
         Trigram(encode(held_out), len(words)),

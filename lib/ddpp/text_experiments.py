@@ -137,7 +137,7 @@ def measure_sentences(
 def text_baseline_job(
     prepared: PreparedText, settings: Settings, seed: int, device: torch.device
 ) -> list[TextRow]:
-    """Held-out negative sentences, base model, Best-of-N and SIR from one pool of N · samples, and SVDD."""
+    """Unseen negative sentences, base model, Best-of-N and SIR from one pool of N · samples, and SVDD."""
     task, n, particles = prepared.task, settings.text_samples, settings.text_particles
     generator = torch.Generator(device).manual_seed(10_000 + seed)
     started = time.perf_counter()
@@ -145,8 +145,7 @@ def text_baseline_job(
     pool = sample(prepared.prior, particles * n, generator=generator, steps=steps)
     scores = task.reward(pool)
     calls = min(steps, settings.text_length)
-    negative = task.real[len(task.real) // 2 :]  # the second half of the held-out sentences
-    rows = [measure_sentences(task, "real", seed, negative)]
+    rows = [measure_sentences(task, "real", seed, task.unseen[:n])]
     for method, tokens, spent in (
         ("base", pool[:n], n),
         ("best_of_n", best_of_n(pool, scores, particles), len(pool)),

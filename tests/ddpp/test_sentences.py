@@ -9,8 +9,10 @@ import torch
 from lib.datasets import DataError
 from lib.ddpp.sentences import (
     END,
+    SOURCES,
     Judge,
     NegativityReward,
+    Sentence,
     Trigram,
     Vocabulary,
     distinct_bigrams,
@@ -80,9 +82,22 @@ def test_reward_and_judge_tell_the_classes_apart_but_are_not_the_same(task):
 
 def test_splits_are_as_announced(task):
     assert task.negative_share == pytest.approx(0.05, abs=0.01)
-    seen = {tuple(row) for row in task.train.tolist()}
     assert len(task.real) % 2 == 0
-    assert len(seen) > 50
+    negative = (task.reward.log_reward(task.unseen).exp() > 0.5).float().mean()
+    assert negative > 0.95  # the unseen sentences are all negative
+
+
+def test_no_sentence_serves_two_ends():
+    # every sentence is different, so a shared row would be a shared sentence
+    made = [
+        Sentence(source, label, f"w{i} {'good' if label else 'bad'}")
+        for i, (source, label) in enumerate((s, y) for s in SOURCES for y in (0, 1) for _ in range(80))
+    ]
+    task = sentence_task(made, vocabulary=600, length=4, seed=1)
+    train, real = ({tuple(row) for row in t.tolist()} for t in (task.train, task.real))
+    assert not train & real
+    judged = len([s for s in made if s.source == "amazon"]) // 2
+    assert len(task.train) + len(task.real) + len(task.unseen) == len(made) - judged
 
 
 def test_trigram_probabilities_sum_to_one(task):
