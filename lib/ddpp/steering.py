@@ -312,6 +312,12 @@ class Steering(lightning.LightningModule):
         sigma = self._noise(t)
         return self.posterior(noisy, sigma), prior_log_probs(self.prior, noisy, sigma)
 
+    def _ask_log_z(self, noisy: Tensor, t: Tensor) -> Tensor:
+        """log Z_φ(x_t), (B,), in float32 whatever the precision of the run: eight bits would round it to steps of 1/32."""
+        assert self.log_z_model is not None
+        with torch.autocast(self.device.type, enabled=False):
+            return self.log_z_model(noisy, self._noise(t))
+
     def _single_step_loss(self) -> Tensor:
         """IS and LB (Eq. 11)."""
         s = self.settings
@@ -324,8 +330,7 @@ class Steering(lightning.LightningModule):
             proposal = symbol_log_probs(logits.detach()) if s.proposal == "posterior" else None
             log_z = importance_log_z(log_p_all, noisy, self._score, s.completions, self.generator, proposal)
         else:
-            assert self.log_z_model is not None
-            log_z = self.log_z_model(noisy, self._noise(t))
+            log_z = self._ask_log_z(noisy, t)
             if self.done < s.log_z_warm_up:
                 log_q = log_q.detach()
         return single_step_loss(log_q, log_p, reward, log_z)
@@ -409,7 +414,6 @@ class Steering(lightning.LightningModule):
 
     def _sub_trajectory_loss(self) -> Tensor:
         """From x_t to x_0 in a random order (Eq. 7), or at S random steps of it (Eq. 8)."""
-        assert self.log_z_model is not None
         s = self.settings
         clean, reward, t, noisy = self._noisy_batch()
         event = random_order(noisy == self.mask_symbol, self.generator)
@@ -422,7 +426,7 @@ class Steering(lightning.LightningModule):
         log_q = token_log_probs(self.posterior, clean, event, times=times, kept=kept)
         with torch.no_grad():
             log_p = token_log_probs(self.prior, clean, event, times=times, kept=kept)
-        log_z = self.log_z_model(noisy, self._noise(t))
+        log_z = self._ask_log_z(noisy, t)
         if self.done < s.log_z_warm_up:
             log_q = log_q.detach()
         calls = int((total if s.sub_steps is None else total.clamp(max=s.sub_steps)).sum())

@@ -295,6 +295,21 @@ def test_time_conditioned_networks(method: str) -> None:
     assert fingerprint(result.denoiser) != fingerprint(prior)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_runs_close_to_float32(method: str) -> None:
+    """Half precision in the networks; log-probabilities, log Z and residuals stay in float32."""
+    prior = EmbeddingMLP(3, 4, 16, 32, 1, seed=1)
+    options: dict[str, Any] = {**SMALL, "steps": ROUND, "pool": 500, "buffer": "prior"}
+    results = [
+        steer(prior, TableReward(table(3, 4, 6)), method, precision=p, **options)
+        for p in ("32-true", "bf16-mixed")
+    ]
+    full, half = (r.losses for r in results)
+    assert half.dtype == torch.float32
+    assert torch.isfinite(half).all()
+    assert float((full - half).abs().mean()) < 0.1 * float(full.abs().mean()) + 0.01
+
+
 def test_log_z_warm_up_moves_log_z_only() -> None:
     prior = random_denoiser(2, 3, seed=8).float()
     for method in ("lb", "subtrajectory"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,3 +175,12 @@ def test_zero_loss_on_all_trajectories_means_the_target() -> None:
         tilted.sum().log(),
     )
     assert delta.abs().max() < 1e-9
+
+
+def test_loss_with_a_scalar_log_z_equals_the_stored_value_of_torchgfn() -> None:
+    """Trajectory balance of torchgfn on a hypergrid; its backward policy takes the place of the frozen chain."""
+    stored = json.loads((Path(__file__).parent / "peer_values.json").read_text())["trajectory_balance"]
+    log_pf, log_pb, reward = (torch.tensor([stored[k]]).T for k in ("log_pf", "log_pb", "log_reward"))
+    loss = relative_trajectory_balance_loss(log_pf, log_pb, reward.squeeze(1), torch.tensor(stored["log_z"]))
+    assert float(loss) == pytest.approx(stored["loss"], rel=1e-5)
+    assert stored["loss"] > 0.1
