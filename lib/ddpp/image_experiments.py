@@ -66,6 +66,11 @@ class Prepared:
     judge_accuracy: float
     reference: dict[str, Tensor]
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the three networks, in place."""
+        for model in (self.prior, self.reward, self.judge):
+            model.to(device)
+
 
 @dataclass(frozen=True)
 class ImageRow:
@@ -184,7 +189,9 @@ def prepare(
         name: _by_parts(judge.features, task.pixels(task.test_of(classes)), device)
         for name, classes in targets(settings).items()
     }
-    return Prepared(task, prior, classifiers["reward"], judge, right["reward"], right["judge"], reference)
+    made = Prepared(task, prior, classifiers["reward"], judge, right["reward"], right["judge"], reference)
+    made.to("cpu")  # any process can take it from there
+    return made
 
 
 def _reward(prepared: Prepared, settings: Settings, classes: Sequence[int]) -> ClassReward:
@@ -274,6 +281,7 @@ def baseline_job(
     prepared: Prepared, settings: Settings, seed: int, with_svdd: bool, device: torch.device
 ) -> list[ImageRow]:
     """Rows that need no training: real digits, base model, Best-of-N, SIR from one pool of N · samples, and SVDD."""
+    prepared.to(device)
     n, particles, steps = settings.image_samples, settings.image_particles, settings.image_sampling_steps
     generator = torch.Generator(device).manual_seed(10_000 + seed)
     started = time.perf_counter()
@@ -334,6 +342,7 @@ def steering_job(
 ) -> list[ImageRow]:
     """Tune the prior to one target by one objective, and measure the tuned model at its last step."""
     started = time.perf_counter()
+    prepared.to(device)
     task, n = prepared.task, settings.image_samples
     options: dict[str, Any] = {
         "steps": settings.image_steps,

@@ -105,7 +105,7 @@ def prepare_text(
         checkpoint_dir=checkpoint_dir,
         checkpoint_every=settings.checkpoint_every,
     )
-    return PreparedText(task, prior)
+    return PreparedText(task, prior.cpu())  # any process can take it from there
 
 
 def measure_sentences(
@@ -139,6 +139,7 @@ def text_baseline_job(
 ) -> list[TextRow]:
     """Unseen negative sentences, base model, Best-of-N and SIR from one pool of N · samples, and SVDD."""
     task, n, particles = prepared.task, settings.text_samples, settings.text_particles
+    prepared.prior.to(device)
     generator = torch.Generator(device).manual_seed(10_000 + seed)
     started = time.perf_counter()
     steps = settings.text_sampling_steps
@@ -171,6 +172,7 @@ def text_steering_job(
     """Tune the prior by one objective and measure the tuned model at its last step."""
     started = time.perf_counter()
     task = prepared.task
+    prepared.prior.to(device)
     rtb = method == "rtb"
     options: dict[str, Any] = {
         "steps": settings.text_rtb_steps if rtb else settings.text_steps,
