@@ -512,3 +512,34 @@ def measure_images(run: Run[Settings], rows: Sequence[ImageRow], side: int) -> N
         run.measure("mnist28_fld_kl", get("kl", "fld"), unit="FLD")
         run.measure("mnist28_fld_worst_ddpp_minus_rtb", worst_fld - get("rtb", "fld"), unit="FLD")
         run.measure("mnist28_fld_worst_ddpp_minus_base", worst_fld - get("base", "fld"), unit="FLD")
+
+
+def findings(rows: Sequence[ImageRow]) -> str:
+    """What the even digits show, in Markdown, every number from ``rows``."""
+
+    def mean(method: str, field: str) -> float:
+        return float(values(rows, EVEN_NAME, method, field).mean())
+
+    methods = {r.method for r in rows if r.target == EVEN_NAME}
+    tuned = [m for m in DDPP if m in methods]
+    order = sorted(tuned, key=lambda m: -mean(m, "log_reward"))
+    nearest = min((m for m in methods if m != "real"), key=lambda m: mean(m, "distance"))
+    names = {"is": "IS", "lb": "LB", "kl": "KL", "rtb": "RTB", "sir": "SIR", "svdd": "SVDD", "base": "the base model",
+             "best_of_n": "Best-of-N", "weighted_ce": "the weighted control"}  # fmt: skip
+    ranked = ", ".join(f"{names[m]} ({mean(m, 'log_reward'):.2f})" for m in order)
+    bits = min(tuned, key=lambda m: abs(mean(m, "bits_per_dim") - mean("base", "bits_per_dim")))
+    share = mean("sir", "ess") / mean("sir", "reward_rows")
+    lines = [
+        f"- Log R of the three objectives, best first: {ranked}; the base model has {mean('base', 'log_reward'):.2f}, SVDD "
+        f"{mean('svdd', 'log_reward'):.2f} at a distance of {mean('svdd', 'distance'):.0f} (base {mean('base', 'distance'):.0f}).",
+        f"- {names[bits]} stays nearest to the base model's likelihood: {mean(bits, 'bits_per_dim'):.4f} bits per dimension against "
+        f"{mean('base', 'bits_per_dim'):.4f}.",
+        f"- The judge calls {100 * mean('base', 'judged'):.0f} % of the base samples even, and {100 * share:.0f} % of a pool of base samples are effective under the "
+        f"weights. Nearest to the test digits of all is {names[nearest]} ({mean(nearest, 'distance'):.1f}); SIR has {mean('sir', 'distance'):.1f} without any training.",
+    ]
+    if "rtb" in methods:
+        lines.append(
+            f"- RTB reaches {mean('rtb', 'log_reward'):.2f} at a distance of {mean('rtb', 'distance'):.0f} with {mean('rtb', 'network_rows') / 1e3:.0f} thousand network calls, "
+            f"the objectives had {mean(order[0], 'network_rows') / 1e3:.0f} thousand."
+        )
+    return "\n".join(lines)

@@ -119,7 +119,9 @@ class Settings:
     )
     image_refill_size: int = setting(256, "images", "images of one refill", "not found")
     image_sampling_steps: int = setting(32, "steps", "denoising steps T of every sampler", 128)
-    image_rtb_steps: int = setting(120, "steps", "tuning steps of RTB", "not found")
+    image_rtb_steps: int = setting(
+        175, "steps", "tuning steps of RTB: as many network calls as the objectives make", "not found"
+    )
     image_rtb_batch: int = setting(8, "trajectories", "trajectories per step of RTB", 8)
     image_rtb_rate: float = setting(3e-4, "1", "Adam's rate of RTB", 5e-5)
     image_rtb_detached: float = setting(0.3, "share", "steps of a trajectory without gradient", 0.3)
@@ -327,7 +329,7 @@ _GPU = replace(
     image_rare_methods=("lb", "kl", "weighted_ce"),
     image_refill_every=50,
     image_refill_size=128,
-    image_rtb_steps=60,
+    image_rtb_steps=85,
     image_sampling_steps=64,
     image_samples=500,
     image_likelihood_images=4926,

@@ -19,7 +19,7 @@ def trained(task):
     pixels = task.pixels(task.train)
     return {
         "reward": train_classifier(pixels[:half], task.train_labels[:half], "reward", epochs=30),
-        "judge": train_classifier(pixels[half:], task.train_labels[half:], "judge", epochs=12, seed=1),
+        "judge": train_classifier(pixels[half:], task.train_labels[half:], "judge", epochs=30, seed=1),
     }
 
 

@@ -148,6 +148,14 @@ def test_smaller_images_do_not_speak_for_28_pixels(tmp_path):
     assert rules <= set(run.measurements)
 
 
+def test_findings_take_every_number_from_the_rows():
+    text = images.findings(fake_rows())
+    assert "KL (-3.00), IS (-4.99), LB (-5.99); the base model has -20.00, SVDD -0.01" in text
+    assert "KL stays nearest to the base model's likelihood: 0.2000 bits" in text
+    assert "is SIR (9.0)" in text
+    assert "RTB reaches -17.99 at a distance of 50" in text
+
+
 def test_a_missing_method_is_named(rows):
     with pytest.raises(ValueError, match="no row of 'drakes'"):
         images.values(rows, images.EVEN_NAME, "drakes", "distance")
