@@ -601,13 +601,15 @@ def steer(
         prior, reward, method, log_z_model, data, keep_at: see :class:`Steering`.
         checkpoint_dir, checkpoint_every: where, and after how many steps (rounded up to whole rounds), a checkpoint is
             written; a training that finds one resumes.
-        precision: Lightning's precision string.
+        precision: Lightning's precision string, not float16's: inside a round its loss scaling would be bypassed.
         settings: fields of :class:`SteeringSettings`.
 
     Raises:
-        ParameterError: for an unknown method or choice. ValueError: for a setting out of range.
+        ParameterError: for an unknown method or choice. ValueError: for a setting out of range, or a device that is not there.
         FloatingPointError: if a loss is not finite.
     """
+    if str(precision) in ("16", "16-mixed", "16-true"):
+        raise ValueError(f"precision={precision!r} is not supported; take bf16-mixed or 32-true")
     chosen = SteeringSettings(**settings)
     module = Steering(
         prior, reward, method, chosen, seed=seed, log_z_model=log_z_model, data=data, keep_at=keep_at

@@ -39,11 +39,16 @@ def fit(
         precision: Lightning's precision string.
 
     Raises:
+        ValueError: for a GPU that is not there, or a device without float64, in which categoricals are drawn.
         KeyboardInterrupt: passed on, so that half a training is never judged.
     """
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={str(device)!r} asks for a CUDA GPU, and there is none")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device={str(device)!r} has no float64, which categorical draws need; take cpu or cuda"
+        )
     callbacks: list[Callback] = []
     if checkpoint_dir is not None and checkpoint_every:
         callbacks.append(

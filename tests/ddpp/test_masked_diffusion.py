@@ -184,7 +184,7 @@ def test_pretraining_learns_a_law() -> None:
 
     network = EmbeddingMLP(2, 4, embedding=16, hidden=32, layers=1)
     trained = pretrain(
-        network, sampler, steps=800, batch_size=128, learning_rate=1e-2, decay="linear", ema_decay=0.9
+        network, sampler, steps=400, batch_size=128, learning_rate=1e-2, decay="linear", ema_decay=0.9
     )
     entropy = float(-(p * p.log()).sum())
     assert not trained.training

@@ -51,7 +51,7 @@ def test_one_masked_token_is_learned_exactly(method: str, buffer: str) -> None:
     prior = random_denoiser(1, 5, seed=0).float()
     reward = TableReward(table(1, 5, 1), exponent=1.5)
     result = steer(
-        prior, reward, method, steps=350, learning_rate=0.05, log_z_rate=0.02, completions=128, buffer=buffer, **SMALL
+        prior, reward, method, steps=250, learning_rate=0.05, log_z_rate=0.02, completions=128, buffer=buffer, **SMALL
     )  # fmt: skip
     target = (symbol_log_probs(prior.table[5, 0].detach()) + 1.5 * reward.table).softmax(0)
     trained = symbol_log_probs(result.denoiser.table[5, 0].detach()).exp()
@@ -95,7 +95,7 @@ def test_rtb_learns_log_z_and_the_target() -> None:
         torch.where(torch.arange(v).view(-1, 1) >= v // 2, 0.0, -4.0).expand(v, v).contiguous()
     )
     target = base * reward.table.double().exp()
-    options: dict[str, Any] = {"steps": 500, "learning_rate": 0.05, "log_z_rate": 0.05}
+    options: dict[str, Any] = {"steps": 400, "learning_rate": 0.05, "log_z_rate": 0.05}
     result = steer(prior, reward, "rtb", **options)
     assert result.log_z == pytest.approx(float(target.sum().log()), abs=0.05)
     assert total_variation(law_by_orders(result.denoiser.double()), target / target.sum()) < 0.03
@@ -202,13 +202,25 @@ def test_refills_are_counted_apart_and_history_adds_up() -> None:
 # --- what must not change ------------------------------------------------------------------------------------------------
 
 
+class CleanOnlyReward(TableReward):
+    """Refuses a sequence that still holds a mask."""
+
+    def log_reward(self, clean: Tensor) -> Tensor:
+        assert (clean < 4).all(), "a reward was asked for a masked sequence"
+        return super().log_reward(clean)
+
+    def log_reward_at_vertex(self, onehot: Tensor, clean: Tensor) -> Tensor:
+        assert torch.equal(onehot.detach(), nn.functional.one_hot(clean, 4).to(onehot.dtype))
+        return super().log_reward_at_vertex(onehot, clean)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_prior_is_frozen_and_the_buffer_clean(method: str) -> None:
     prior = DiT(3, 4, width=16, blocks=1, heads=2, dropout=0.5)
     nn.init.normal_(prior.output.weight, std=0.5, generator=torch.Generator().manual_seed(0))
     before = fingerprint(prior)
     module = Steering(
-        prior, TableReward(table(3, 4, 1)), method, SteeringSettings(steps=ROUND, batch_size=16, **{**SMALL, "pool": 500})
+        prior, CleanOnlyReward(table(3, 4, 1)), method, SteeringSettings(steps=ROUND, batch_size=16, **{**SMALL, "pool": 500})
     )  # fmt: skip
     fit(module, steps=module.rounds, seed=0)
     assert fingerprint(prior) == fingerprint(module.prior) == before
@@ -360,6 +372,8 @@ def test_sample_and_score() -> None:
         ({"tabulate_prior": True, "time_conditioned": True}, ValueError, "tabulate_prior"),
         ({"data": torch.zeros((2, 5), dtype=torch.long)}, ValueError, "data: expected shape"),
         ({"device": "cuda"}, ValueError, "CUDA"),
+        ({"device": "mps"}, ValueError, "float64"),
+        ({"precision": "16-mixed"}, ValueError, "bf16-mixed"),
     ],
 )
 def test_wrong_settings_stop_in_one_line(
