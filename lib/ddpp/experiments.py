@@ -50,6 +50,10 @@ HALF_PLANE, CORNER, DIAGONAL, GB1 = "half plane", "corner", "half plane, diagona
 ONE_MASK = "one token"
 OBJECTIVES = tuple(name for name, method in METHODS.items() if method.paper)
 """The paper's three: IS, LB, KL."""
+GRID_BUFFERS = {"IS": "mixed", "LB": "mixed", "KL": "on-policy", "weighted CE": "prior"}
+STRING_BUFFERS = {"IS": "on-policy", "LB": "on-policy", "KL": "on-policy"}
+GB1_BUFFERS = {"LB": "on-policy", "LB, mixed buffer": "mixed", "KL": "on-policy"}
+"""Method → law of its buffer, on each kind of problem; what the prediction of the single-step bias takes."""
 
 
 # --- problems and priors ------------------------------------------------------------------------------------------------
@@ -278,27 +282,25 @@ def log_z_excess(space: Space, weights: Tensor, exact: Tensor, learned: Tensor) 
     return float((weights * (learned - exact)).sum())
 
 
-def measure_bound(
-    run: Run[Settings], runs: Sequence[SteeredRun], problems: dict[str, Prior], method: str = "LB, on-policy"
-) -> None:
+def measure_bound(run: Run[Settings], runs: Sequence[SteeredRun], problems: dict[str, Prior]) -> str:
     """C3: the largest excess of the exact on-policy expectation, over all states, methods, seeds and problems; and the mean excess of
-    LB's learned log Z trained on-policy, on the problem where it is largest on average, by seed.
+    LB's learned log Z, by seed, on the problem where its mean is largest. Returns that problem's name.
 
-    On GB1 the plain LB is on-policy; elsewhere ``method`` is taken if it was run, and LB otherwise.
+    Args:
+        runs: of all problems. problems: name → pretrained model, for the problems on which the learned log Z is looked at.
     """
     run.measure("onpolicy_bound_excess", max(r.bound_excess for r in runs), unit="nats")
-    by_problem = []
+    excesses = {}
     for name, prior in problems.items():
-        own = of(runs, method, name) or of(runs, "LB", name)
-        exact = prior.log_normalisers()
-        excesses = [
-            log_z_excess(prior.problem.space, mask_weights(prior.problem.space, r.law), exact, r.log_z)
-            for r in own
+        space, exact = prior.problem.space, prior.log_normalisers()
+        excesses[name] = [
+            log_z_excess(space, mask_weights(space, r.law), exact, r.log_z)
+            for r in of(runs, "LB", name)
             if r.log_z is not None
         ]
-        by_problem.append(excesses)
-    worst = max(by_problem, key=lambda values: float(np.mean(values)))
-    run.measure("learned_log_z_excess", worst, unit="nats")
+    worst = max(excesses, key=lambda name: float(np.mean(excesses[name])))
+    run.measure("learned_log_z_excess", excesses[worst], unit="nats")
+    return worst
 
 
 def measure_gb1(
@@ -553,9 +555,7 @@ def counted_calls(
         denoiser.to(run.device), problem.reward(), samples, particles=k, steps=steps, generator=generator
     )
     denoiser.cpu()
-    per_inference = (drawn.counter.model - 1) / (
-        steps - 1
-    )  # less the first call, and the last step needs none
+    per_inference = (drawn.counter.model - 1) / steps  # less the first call, which every sampler needs
     rows: list[dict[str, Any]] = [
         {
             "method": "SVDD",
@@ -581,4 +581,44 @@ def counted_calls(
                 "mismatches": int(abs(spent["model"] - number) > 0.01),
             }
         )
+    return rows
+
+
+def optimum_excess(prior: Prior, optimum: Optimum) -> float:
+    """Mean of an optimum's constant − exact log Z_t over the states that its training sees, nats."""
+    space = prior.problem.space
+    return log_z_excess(space, mask_weights(space, optimum.law), prior.log_normalisers(), optimum.log_z)
+
+
+def predicted_tv(found: Sequence[Prediction], problem: str, method: str) -> float:
+    """Total variation to the target of a predicted optimum."""
+    return next(p.predicted.tv for p in found if p.problem == problem and p.method == method)
+
+
+def gb1_rows(
+    landscape: gb1.Landscape, prior: Prior, runs: Sequence[SteeredRun], settings: Settings
+) -> list[dict[str, Any]]:
+    """Table of GB1: distances to the enumerated posterior and to the measured selected library, mean fitness, entropy."""
+
+    def row(name: str, laws: Sequence[Tensor], calls: str) -> dict[str, Any]:
+        distances = [prior.compare(law) for law in laws]
+        return {
+            "sampler": name,
+            "TV to π": cell([d.tv for d in distances]),
+            "KL(q‖π)": cell([d.kl for d in distances]),
+            "KL(π‖q)": cell([d.reverse_kl for d in distances]),
+            "TV to the measured library": cell(
+                [total_variation(law, landscape.selected_law) for law in laws]
+            ),
+            "mean fitness": cell([landscape.mean_fitness(law, settings.gb1_floor) for law in laws]),
+            "entropy": cell([d.entropy for d in distances], 2),
+            "model calls": calls,
+        }
+
+    rows = [row("target π", [prior.target], "–"), row("base", [prior.law], "–")]
+    for method in present(runs, GB1):
+        own = of(runs, method, GB1)
+        rows.append(row(method, [r.law for r in own], f"{own[0].calls[-1]:,.0f}"))
+    for name, law in inference_laws(prior, settings.particles).items():
+        rows.append(row(name, [law], "none to train"))
     return rows

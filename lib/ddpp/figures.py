@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from lib.ddpp import gb1
@@ -44,7 +45,8 @@ def maps_figure(
     fig, axes = plt.subplots(
         len(priors), len(columns), figsize=(1.85 * len(columns), 2.15 * len(priors) + 0.3), squeeze=False
     )
-    for row, (name, prior) in zip(axes, priors.items(), strict=True):
+    for number, (name, prior) in enumerate(priors.items()):
+        row = axes[number]
         side = prior.problem.n_symbols
         peak = float(prior.target.max())
         norm = LogNorm(1e-3 * peak, peak, clip=True)
@@ -58,7 +60,7 @@ def maps_figure(
             ax.grid(False)
             ax.set_xticks([0, side // 2], ["0", str(side // 2)], fontsize=8)
             ax.set_yticks([0, side // 2], ["0", str(side // 2)], fontsize=8)
-            ax.set_title(column if row is axes[0] else "", fontsize=10)
+            ax.set_title(column if number == 0 else "", fontsize=10)
             ax.set_xlabel(text or "$x^2$", fontsize=8)
         row[0].set_ylabel(f"{name}\n$x^1$", fontsize=9)
         fig.colorbar(image, ax=list(row), fraction=0.012, pad=0.01).ax.tick_params(labelsize=7)
@@ -80,6 +82,12 @@ def budget_figure(runs: Sequence[SteeredRun], problems: Sequence[str]) -> Figure
                 ax.fill_between(x, tv.min(0), tv.max(0), color=colour, alpha=0.15, lw=0)
                 ax.plot(x, tv.mean(0), color=colour, marker=MARKERS[method], ms=5, label=method)
             ax.set(xscale="log", yscale="log", xlabel=f"{label} per sequence of a batch")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
         row[0].set_ylabel(f"{problem}: exact TV to the target")
         row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
@@ -87,22 +95,23 @@ def budget_figure(runs: Sequence[SteeredRun], problems: Sequence[str]) -> Figure
 
 def bias_figure(found: Sequence[Prediction], curve: Sequence[Mapping[str, Any]]) -> Figure:
     """T2 as a picture: trained against predicted total variation to the target (left), and the prediction against interaction (right)."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4))
     families = {"strings": "o", "corner": "s", "half plane": "^", "half plane, diagonal data": "v", GB1: "D"}
     shown: set[str] = set()
     for p in found:
+        if p.predicted.tv < 1e-6:  # the weighted cross-entropy has no bias to predict
+            continue
         family = "strings" if p.problem.startswith("strings") else p.problem
         interval = mean_interval([d.tv for d in p.trained])
         error = None if interval.n == 1 else [[interval.mean - interval.low], [interval.high - interval.mean]]
         left.errorbar(
-            max(p.predicted.tv, 1e-4),
+            p.predicted.tv,
             interval.mean,
             yerr=error,
             fmt=families[family],
             color=COLOURS[p.method],
             ms=7,
             capsize=3,
-            label=family if family not in shown else None,
         )
         shown.add(family)
     low, high = 7e-4, 0.5
@@ -113,15 +122,16 @@ def bias_figure(found: Sequence[Prediction], curve: Sequence[Mapping[str, Any]])
         xlabel="TV to the target, predicted without training",
         ylabel="TV to the target, trained",
         ylim=(1e-3, 0.6),
+        xlim=(low, high),
     )
     handles = [
         plt.Line2D([], [], marker=m, ls="", color="0.4", label=name)
         for name, m in families.items()
         if name in shown
     ]
-    methods = [m for m in COLOURS if any(p.method == m for p in found)]
+    methods = [m for m in COLOURS if any(p.method == m and p.predicted.tv >= 1e-6 for p in found)]
     handles += [plt.Line2D([], [], marker="o", ls="", color=COLOURS[m], label=m) for m in methods]
-    left.legend(handles=handles, fontsize=8, loc="lower right")
+    left.legend(handles=handles, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     frame = pd.DataFrame(curve)
     for method, own in frame.groupby("objective", sort=False):
         right.plot(own["coupling"], own["tv"], color=COLOURS[str(method)], label=f"{method}, predicted")
@@ -160,8 +170,9 @@ def log_z_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     left.plot(ends, ends, color="0.4", lw=1, ls="--")
     left.set(xlabel="exact log $Z_t$ (nats)", ylabel=f"log $Z_t$, {learned} (nats)")
     left.legend(fontsize=8)
+    colours = PALETTE[: frame["estimate"].nunique()]
     sns.boxplot(
-        frame, x="masks", y="error", hue="estimate", fliersize=1.5, linewidth=0.8, ax=right, palette=PALETTE
+        frame, x="masks", y="error", hue="estimate", fliersize=1.5, linewidth=0.8, ax=right, palette=colours
     )
     right.axhline(0, color="0.3", lw=1)
     right.set(xlabel="masked tokens in $x_t$", ylabel="estimate − exact log $Z_t$ (nats)", ylim=(-3, 2))

@@ -13,7 +13,9 @@ import numpy as np
 GUARD = 1e-10
 BITS = 24
 TAIL = 50.0
-"""Races later than this many mean times of the mask are not followed."""
+"""Races later than this many mean times of the rivals are not followed."""
+NODES = 400
+"""Different probabilities that are computed one by one."""
 
 
 def survival(x: np.ndarray, bits: int = BITS, guard: float = GUARD) -> np.ndarray:
@@ -25,9 +27,9 @@ def survival(x: np.ndarray, bits: int = BITS, guard: float = GUARD) -> np.ndarra
 def single_precision_law(p: np.ndarray, steps: int, bits: int = BITS, points: int = 4000) -> np.ndarray:
     """The law of a token at the step at which it leaves the mask, in single precision, (V,); in exact arithmetic it is ``p``.
 
-    The race's winner is v if e_v / q_v is smallest. Symbols are rare beside the mask, so that two of them hardly ever compete: the chance of v is
-    Σ_j P(e_v = e_j) P(e_mask / q_mask > e_j / q_v), summed over the values e_j that v's noise can take; other symbols enter to first order
-    through their common survival, which rescales all chances alike. Values are summed one by one where they are few, else by quadrature.
+    The race's winner is the symbol, or the mask, whose e / q is smallest. The others are taken as one competitor of rate 1 − q_v, which is exact
+    for exact noise, so that the chance of v is Σ_j P(e_v = e_j) P(e > e_j (1 − q_v) / q_v) over the values e_j that v's noise can take. Values are
+    summed one by one where they are few, else by quadrature; where the vocabulary is large the chance is interpolated between laws.
 
     Args:
         p: the denoiser's law of the token, (V,). steps: T of the sampler; the step is the first one, from t = 1.
@@ -40,25 +42,29 @@ def single_precision_law(p: np.ndarray, steps: int, bits: int = BITS, points: in
         raise ValueError(
             f"needs a law that sums to one and at least 2 steps, got Σ = {p.sum()} and T = {steps}"
         )
-    q, mask = p / steps, 1 - 1 / steps
-    unit = 2.0**-bits
-    unique, inverse = np.unique(q, return_inverse=True)
-    chances = np.zeros_like(unique)
-    for i, own in enumerate(unique):
-        if own == 0:
-            continue
-        reach = TAIL * own / mask  # largest e that may still win
-        values = reach / unit
-        if values <= points:
-            j = np.arange(1, max(int(np.ceil(values)), 1) + 1)
-            u, weight = 1 - j * unit, np.full(len(j), unit)
-        else:  # a dense set of values: quadrature over u
-            edges = np.expm1(-np.linspace(0, reach, points + 1)) + 1
-            u, weight = (edges[1:] + edges[:-1]) / 2, edges[:-1] - edges[1:]
-        e = GUARD - np.log(u + GUARD)
-        chances[i] = (weight * survival(e * mask / own, bits)).sum()
-    law = chances[inverse]
+    q = p / steps
+    own = np.unique(q[q > 0])
+    if len(own) > NODES:
+        own = np.geomspace(own[0], own[-1], NODES)
+    ratio = np.array([_chance(x, bits, points) / x for x in own])
+    law = np.where(q > 0, q * np.interp(np.log(np.maximum(q, 1e-300)), np.log(own), ratio), 0.0)
     return law / law.sum()
+
+
+def _chance(q: float, bits: int, points: int) -> float:
+    """The chance that a symbol of rate ``q`` wins the race against all others together."""
+    unit, rivals = 2.0**-bits, (1 - q) / q
+    reach = TAIL / rivals  # the largest e that may still win
+    j = np.arange(1, points + 1)
+    if reach / unit <= points:
+        j = j[: max(int(np.ceil(reach / unit)), 1)]
+        u, weight = 1 - j * unit, np.full(len(j), unit)
+    else:  # a dense set of values
+        edges = np.exp(-np.linspace(0, min(reach, TAIL), points + 1))
+        u, weight = (edges[1:] + edges[:-1]) / 2, edges[:-1] - edges[1:]
+    keep = u >= 0
+    e = GUARD - np.log(u[keep] + GUARD)
+    return float((weight[keep] * survival(e * rivals, bits)).sum())
 
 
 def entropy_of(p: np.ndarray) -> float:
