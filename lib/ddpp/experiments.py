@@ -212,6 +212,13 @@ def string_tasks(settings: Settings) -> list[StringTask]:
     return [StringTask(2, settings.string_symbols, c) for c in settings.string_couplings]
 
 
+def string_priors(run: Run[Settings]) -> dict[str, Prior]:
+    """Name → untuned model of the two-token strings."""
+    tasks = string_tasks(run.settings)
+    priors = [Prior.of(string_problem(task), string_prior(task, run.seed)) for task in tasks]
+    return {prior.problem.name: prior for prior in priors}
+
+
 def string_jobs(run: Run[Settings]) -> list[Job]:
     """IS, LB and KL on two-token strings (single-step bias), and on one token (C1)."""
     s = run.settings
@@ -588,6 +595,11 @@ def optimum_excess(prior: Prior, optimum: Optimum) -> float:
     """Mean of an optimum's constant − exact log Z_t over the states that its training sees, nats."""
     space = prior.problem.space
     return log_z_excess(space, mask_weights(space, optimum.law), prior.log_normalisers(), optimum.log_z)
+
+
+def optimum_of(found: Sequence[Prediction], problem: str, method: str) -> Optimum:
+    """The predicted optimum of a method on a problem."""
+    return next(p.optimum for p in found if p.problem == problem and p.method == method)
 
 
 def predicted_tv(found: Sequence[Prediction], problem: str, method: str) -> float:
