@@ -665,6 +665,54 @@ def measure_svdd(report: Any, quick: bool) -> None:
     )  # fmt: skip
 
 
+def dictionary_law(
+    table: dict[tuple[int, ...], list[list[float]]], n: int, v: int
+) -> dict[tuple[int, ...], float]:
+    """p_∞ over clean states by a dictionary of partial states: state → μ of each position."""
+    layer = {(v,) * n: 1.0}
+    for left in range(n, 0, -1):
+        following: dict[tuple[int, ...], float] = {}
+        for state, mass in layer.items():
+            mu = table[state]
+            for i in range(n):
+                if state[i] != v:
+                    continue
+                for symbol in range(v):
+                    child = (*state[:i], symbol, *state[i + 1 :])
+                    following[child] = following.get(child, 0.0) + mass * mu[i][symbol] / left
+        layer = following
+    return layer
+
+
+def measure_exact_law(report: Any, quick: bool) -> None:
+    """The law over clean states from a table of μ: additions of whole layers against a dictionary."""
+    from lib.ddpp.exact_law import clean_law, denoising_table, exact_law, space_of
+    from lib.publishing.benchmark import check_equal, seconds
+
+    n, v = (3, 6) if quick else (4, 12)
+    space, model = space_of(n, v), EmbeddingMLP(n, v, 32, 256, seed=0).requires_grad_(False)
+    table = denoising_table(space, model)
+    as_dictionary = {tuple(s): m for s, m in zip(space.partial.tolist(), table.tolist(), strict=True)}
+    slow = dictionary_law(as_dictionary, n, v)
+    expected = torch.tensor([slow[tuple(s)] for s in space.clean.tolist()], dtype=torch.float64)
+    check_equal("exact law", clean_law(space, table), expected, 1e-10)
+    report.compare(
+        "exact law of the sampler from a table", f"{PLAIN}: a dictionary of partial states", "",
+        f"n = {n}, V = {v}, {(v + 1) ** n} partial states", lambda: clean_law(space, table),
+        lambda: dictionary_law(as_dictionary, n, v), 100.0, dtype="float64", turns=3,
+    )  # fmt: skip
+    if quick:
+        return
+    full, large = space_of(4, 20), EmbeddingMLP(4, 20, 32, 256, seed=0).requires_grad_(False)
+    exact_law(full, large)
+    for what, work in (
+        ("exact law, network included", lambda: exact_law(full, large)),
+        ("the network on all partial states alone", lambda: denoising_table(full, large)),
+    ):
+        values = [seconds(work) for _ in range(5)]
+        own_time(report, what, "", "n = 4, V = 20, 194 481 partial states, 2 x 256 GELU", values)
+
+
 def time_steps(report: Any, quick: bool) -> None:
     """Our time of one training step of each method on the grid's network, with its refills, without Lightning's start."""
     from lib.ddpp.rewards import TableReward
@@ -726,6 +774,7 @@ def main() -> int:
         measure_samplers(report, peers, options.quick)
         peers.close()
     measure_reuse(report, options.quick)
+    measure_exact_law(report, options.quick)
     time_steps(report, options.quick)
     if options.out:
         note = (

@@ -148,8 +148,8 @@ class Steering(lightning.LightningModule):
         method: one of :data:`METHODS`.
         settings: sizes and rates.
         seed: of all random numbers of the training.
-        log_z_model: network of log Z_t, (B, n) → (B,), for LB and sub-trajectories; None takes a small one.
-        data: clean sequences (N, n) that ``buffer="mixed"`` takes in place of prior samples.
+        log_z_model: network of log Z_t, (B, n) → (B,), for LB and sub-trajectories; a copy of it is trained. None takes a small one.
+        data: clean sequences (N, n) that the buffers ``"mixed"`` and ``"prior"`` take in place of prior samples.
         keep_at: steps at which the tuned weights are kept; 0 is the start.
 
     Raises:
@@ -182,7 +182,8 @@ class Steering(lightning.LightningModule):
         self.posterior = copy.deepcopy(prior).eval().requires_grad_(True)
         self.log_z_model = None
         if method in ("lb", "subtrajectory"):
-            self.log_z_model = log_z_model or EmbeddingLogZ(self.n_tokens, self.mask_symbol, seed=seed)
+            head = log_z_model or EmbeddingLogZ(self.n_tokens, self.mask_symbol, seed=seed)
+            self.log_z_model = copy.deepcopy(head)
         scalar = method == "rtb" and not settings.vargrad
         self.log_z = nn.Parameter(torch.zeros(())) if scalar else None
         average = get_ema_multi_avg_fn(settings.ema_decay) if settings.ema_decay else None
