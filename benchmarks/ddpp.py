@@ -699,7 +699,20 @@ def measure_exact_law(report: Any, quick: bool) -> None:
     report.compare(
         "exact law of the sampler from a table", f"{PLAIN}: a dictionary of partial states", "",
         f"n = {n}, V = {v}, {(v + 1) ** n} partial states", lambda: clean_law(space, table),
-        lambda: dictionary_law(as_dictionary, n, v), 100.0, dtype="float64", turns=3,
+        lambda: dictionary_law(as_dictionary, n, v), None, dtype="float64", turns=3,
+    )  # fmt: skip
+
+    def state_by_state() -> dict[tuple[int, ...], float]:
+        table = {}
+        for state in space.partial:
+            mu = model(state.unsqueeze(0))[0, :, :-1].double().softmax(-1)
+            table[tuple(state.tolist())] = mu.tolist()
+        return dictionary_law(table, n, v)
+
+    report.compare(
+        "exact law of the sampler, network included", f"{PLAIN}: a dictionary, one state at a time", "",
+        f"n = {n}, V = {v}, {(v + 1) ** n} partial states, 2 x 256 GELU", lambda: exact_law(space, model),
+        state_by_state, 100.0, dtype="float64", turns=3,
     )  # fmt: skip
     if quick:
         return

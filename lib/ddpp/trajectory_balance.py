@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lib.ddpp.masked_diffusion import noise_level, symbol_log_probs
+from lib.ddpp.samplers import states_before
 
 
 def token_log_probs(
@@ -39,6 +40,8 @@ def token_log_probs(
     n_events = int(total.max()) if len(total) else 0
     if n_events == 0:
         return torch.zeros(clean.shape, device=clean.device)
+    if kept is None and bool((event >= 0).all() & (total == n_events).all()):
+        return _all_token_log_probs(denoiser, clean, event, n_events, times)
     exists = torch.arange(n_events, device=clean.device) < total.unsqueeze(1)  # (B, E)
     if kept is not None:
         exists = exists & kept[:, :n_events]
@@ -53,6 +56,19 @@ def token_log_probs(
     chosen = log_probs.gather(-1, clean[b, i].unsqueeze(-1)).squeeze(-1)
     result = torch.zeros(clean.shape, dtype=chosen.dtype, device=clean.device)
     return result.index_put((b, i), chosen)
+
+
+def _all_token_log_probs(
+    denoiser: Any, clean: Tensor, event: Tensor, n_events: int, times: Tensor | None
+) -> Tensor:
+    """:func:`token_log_probs` where every sequence begins fully masked and has E events: nothing is left out or packed."""
+    states = states_before(clean, event, n_events, denoiser.n_symbols).flatten(0, 1)  # (B·E, n)
+    sigma = None if times is None else noise_level(times[:, :n_events].flatten())
+    logits = denoiser(states, sigma).unflatten(0, (len(clean), n_events))  # (B, E, n, V+1)
+    row = torch.arange(len(clean), device=clean.device).unsqueeze(1)
+    position = torch.arange(clean.shape[1], device=clean.device)
+    log_probs = symbol_log_probs(logits[row, event, position])  # (B, n, V)
+    return log_probs.gather(-1, clean.unsqueeze(-1)).squeeze(-1)
 
 
 def choose_events(n_events: int, detached: float, generator: torch.Generator) -> Tensor:
