@@ -172,21 +172,21 @@ def gb1_budget(settings: Settings) -> Budget:
     )
 
 
-def string_budget(settings: Settings, calls: int, batch: int) -> Budget:
-    """Sizes and rates of every method on strings."""
+def string_budget(settings: Settings, calls: int, batch: int, rate: float) -> Budget:
+    """Sizes and rates of every method on strings; the buffer holds the last refill only, so that it is on-policy."""
     s = settings
     return Budget(
         calls=calls,
         batch=batch,
-        rate=3e-3,
-        log_z_rate=3e-3,
-        trajectory_log_z_rate=2e-2,
+        rate=rate,
+        log_z_rate=rate,
+        trajectory_log_z_rate=5 * rate,
         completions=s.completions,
         kl_samples=s.kl_samples,
         pool=max(1, calls * batch // 8),
-        refill_every=s.grid_refill_every,
+        refill_every=s.string_refill_every,
         refill_size=s.grid_refill_size,
-        buffer_size=s.grid_buffer,
+        buffer_size=s.grid_refill_size,
         evaluations=1,
         mixed=False,
     )
@@ -224,12 +224,12 @@ def string_jobs(run: Run[Settings]) -> list[Job]:
     s = run.settings
     jobs = []
     for task in string_tasks(s):
-        budget = string_budget(s, s.string_calls, s.string_batch)
+        budget = string_budget(s, s.string_calls, s.string_batch, s.string_rate)
         jobs += _jobs(
             run, string_problem(task), string_prior(task, run.seed), OBJECTIVES, s.string_seeds, budget
         )
     one = StringTask(1, s.single_symbols, 0.0)
-    budget = string_budget(s, s.single_calls, s.single_batch)
+    budget = string_budget(s, s.single_calls, s.single_batch, s.single_rate)
     jobs += _jobs(run, string_problem(one), string_prior(one, run.seed), OBJECTIVES, s.single_seeds, budget)
     return jobs
 

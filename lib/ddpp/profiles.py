@@ -26,6 +26,7 @@ class Settings:
     single_symbols: int = setting(8, "symbols", "V of the one-token problem")
     single_calls: int = setting(500, "calls", "model calls of every method per sequence of a batch")
     single_batch: int = setting(256, "sequences", "batch of every step")
+    single_rate: float = setting(3e-3, "1", "Adam's rate of every method, falling linearly to 0")
     single_seeds: int = setting(3, "seeds", "tunings of every objective")
 
     # --- grid (C2, C3) ---
@@ -59,8 +60,10 @@ class Settings:
     string_couplings: tuple[float, ...] = setting(
         (0.3, 1.0), "1", "strengths of the interaction that are trained"
     )
-    string_calls: int = setting(500, "calls", "model calls of every method")
+    string_calls: int = setting(800, "calls", "model calls of every method")
     string_batch: int = setting(128, "strings", "batch of every step")
+    string_rate: float = setting(5e-3, "1", "Adam's rate of every method, falling linearly to 0")
+    string_refill_every: int = setting(50, "steps", "steps between refills of the buffer on strings")
     string_seeds: int = setting(3, "seeds", "tunings of every method at every strength")
 
     # --- GB1 (C3, C6) ---
