@@ -30,7 +30,6 @@ from lib.ddpp.rewards import TableReward
 from lib.ddpp.steering import SteeringResult, steer
 from lib.profiles import choose
 
-
 LARGEST_TABLE = 2**15
 """States for which looking up the frozen network's answers pays."""
 
