@@ -699,7 +699,7 @@ def measure_exact_law(report: Any, quick: bool) -> None:
     report.compare(
         "exact law of the sampler from a table", f"{PLAIN}: a dictionary of partial states", "",
         f"n = {n}, V = {v}, {(v + 1) ** n} partial states", lambda: clean_law(space, table),
-        lambda: dictionary_law(as_dictionary, n, v), None, dtype="float64", turns=3,
+        lambda: dictionary_law(as_dictionary, n, v), 100.0, dtype="float64", turns=3,
     )  # fmt: skip
 
     def state_by_state() -> dict[tuple[int, ...], float]:
