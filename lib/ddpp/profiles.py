@@ -52,7 +52,10 @@ class Settings:
     grid_mixed: bool = setting(True, "1", "IS and LB: half of each refill from the prior", True)
     grid_methods: tuple[str, ...] = setting(GRID_METHODS, "names", "methods on the half plane", "IS, LB, KL")
     grid_control_methods: tuple[str, ...] = setting(CONTROL_METHODS, "names", "methods on the controls")
-    grid_seeds: int = setting(3, "seeds", "tunings of every method, from one prior", "not found")
+    grid_seeds: int = setting(
+        5, "seeds", "tunings of every method on the half plane, from one prior", "not found"
+    )
+    grid_control_seeds: int = setting(3, "seeds", "tunings of every method on each control")
     grid_evaluations: int = setting(5, "evaluations", "exact laws along a training")
 
     # --- strings (single-step bias) ---
@@ -266,6 +269,7 @@ _SMOKE = replace(
     grid_pool=1000,
     grid_refill_size=128,
     grid_seeds=2,
+    grid_control_seeds=2,
     grid_evaluations=2,
     string_couplings=(0.0, 1.0),
     string_calls=30,
