@@ -427,11 +427,11 @@ lines = [
 ]
 display(
     Markdown(
-        f"Expectation under $q$ minus $\\log\\mathcal Z$: at most {excess.mean:.0e} nats over all states and models, never above zero beyond rounding: **the proposition holds**. Learned "
+        f"Expectation under $q$ minus $\\log\\mathcal Z$: at most {excess.mean:.0e} nats over all states and models (at most zero by Jensen's inequality, up to rounding). Learned "
         "$\\log\\mathcal Z_\\phi$ minus exact, averaged over the states of training (nats):\n\n"
         + "\n".join(lines)
         + "\n\nClaim C3 is judged by the first line. Where the fixed "
-        "point is above zero, **the buffer's law, not the training, lifts the learned value above the bound**; a longer training gets closer to the fixed point."
+        "point is above zero, the buffer's law and not the training lifts the learned value above the bound; a longer training gets closer to the fixed point."
     )
 )
 
