@@ -327,7 +327,7 @@ worst, gap = (
 display(
     Markdown(
         f"On the half plane the worst of the three objectives ends at a total variation of {worst.mean:.3f} ({worst.low:.3f} to {worst.high:.3f}). RTB minus the best objective, at "
-        f"equal model calls: {gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}); below zero RTB is closer."
+        f"equal model calls: {gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}); below zero RTB is closer. The rule of C2 asks for both: that the objectives arrive, and that RTB does not arrive closer."
     )
 )
 
@@ -493,7 +493,8 @@ display(
     Markdown(
         f"LB raises the expected log fitness by {gain.mean:.2f} nats ({gain.low:.2f} to {gain.high:.2f}) and comes closer to the measured library by {closer.mean:.3f} in total variation "
         f"({closer.low:.3f} to {closer.high:.3f}). The enumerated target itself is {exact_law.total_variation(protein.target, landscape.selected_law):.3f} away, since the prior is a model. "
-        f"The optimum of on-policy LB lies at {experiments.predicted_tv(found, experiments.GB1, 'LB'):.3f} from the target: part of what is left is bias, the rest is the short training."
+        f"The optimum of on-policy LB lies at {experiments.predicted_tv(found, experiments.GB1, 'LB'):.3f} from the target: part of what is left is bias, the rest is the short training. "
+        f"{experiments.rtb_text(protein_trained)}"
     )
 )
 

@@ -613,6 +613,16 @@ def predicted_tv(found: Sequence[Prediction], problem: str, method: str) -> floa
     return next(p.predicted.tv for p in found if p.problem == problem and p.method == method)
 
 
+def rtb_text(runs: Sequence[SteeredRun]) -> str:
+    """RTB against the paper's objectives on GB1 at equal model calls, in words; empty where one of them was not run."""
+    methods = [m for m in (*OBJECTIVES, "RTB") if of(runs, m, GB1)]
+    if "RTB" not in methods or len(methods) < 2:
+        return ""
+    gaps = {m: finals(runs, "RTB", GB1) - finals(runs, m, GB1) for m in methods if m != "RTB"}
+    listed = ", ".join(f"{m} {cell(values)}" for m, values in gaps.items())
+    return f"At equal model calls RTB's total variation to the target minus that of each objective: {listed} (above zero the objective is closer)."
+
+
 def gb1_rows(
     landscape: gb1.Landscape, prior: Prior, runs: Sequence[SteeredRun], settings: Settings
 ) -> list[dict[str, Any]]:
