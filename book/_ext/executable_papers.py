@@ -48,6 +48,15 @@ def link_explicit_targets(app: Sphinx, doctree: Any) -> None:
             slugs[name] = (0, doctree.nameids[name], name)
 
 
+def keep_intervals_together(app: Sphinx, doctree: nodes.document) -> None:
+    """Break no line of a table between a value and its interval: the spaces around ± do not break."""
+    for node in doctree.findall(nodes.raw):
+        if 'class="run-table' in node.rawsource:
+            kept = node.astext().replace(" ± ", "\u00a0±\u00a0")
+            node.children = [nodes.Text(kept)]
+            node.rawsource = kept
+
+
 # Literals, roles and matched emphasis stay as they are; every other bar, star or final underscore is a character
 # of a formula or a name.
 MARKUP = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?<![\w*])\*{1,2}(?=[^\s*])[^*]*[^\s*]\*{1,2}(?![\w*]))")
@@ -90,5 +99,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", mock_what_is_absent, priority=200)
     app.connect("missing-reference", link_to_module)
     app.connect("doctree-read", link_explicit_targets)
+    app.connect("doctree-read", keep_intervals_together)
     app.connect("autodoc-process-docstring", escape_formulas, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

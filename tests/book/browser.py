@@ -103,7 +103,7 @@ async () => {
   const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const text = walker.currentNode, parent = text.parentElement;
-    if (/\\[(\[]/.test(text.data) && !parent.closest('code, pre, script, style, mjx-container'))
+    if (/\\[(\[]|\$[^\s$][^$]*\$/.test(text.data) && !parent.closest('code, pre, script, style, mjx-container'))
       mathematicsFaults.push('raw TeX: ' + text.data.slice(0, 80));
   }
   const images = [...document.images];
