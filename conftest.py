@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 
+# Registered files that only larger profiles read: a stored notebook can be compared without them.
+LARGER_PROFILES_ONLY = {"ddpp/train-images-idx3-ubyte.gz", "ddpp/train-labels-idx1-ubyte.gz"}
+
 # nbval starts kernels from this process: no progress bars in what it compares.
 os.environ["PAPERS_PROGRESS"] = "0"
 
@@ -19,7 +22,7 @@ def missing_data(slug: str) -> str:
     """Why the chapter's stored outputs cannot be compared here; empty if they can."""
     from lib.datasets import MIRROR_VARIABLE, chapter_files, reachable
 
-    if reachable(list(chapter_files(slug))):
+    if reachable([name for name in chapter_files(slug) if name not in LARGER_PROFILES_ONLY]):
         return ""
     return f"the real data of {slug} is in neither ${MIRROR_VARIABLE} nor the cache nor reachable: run 'make data'"
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from lib.claims import ledger
-from lib.datasets import chapter_files
+from lib.datasets import MIRROR_VARIABLE, chapter_files, registry
 from lib.profiles import ParameterError
 from lib.publishing.freshness import ROOT, slugs
 
@@ -141,3 +141,18 @@ def test_a_changed_verdict_in_a_stored_output_is_noticed(slug: str) -> None:
     )
     for claim, verdict in record["verdicts"].items():
         assert f"{claim}: {verdict}" in printed
+
+
+@pytest.mark.parametrize("slug", slugs())
+def test_the_stored_notebook_is_compared_where_a_mirror_holds_its_data(
+    slug: str, request: pytest.FixtureRequest
+) -> None:
+    """A chapter that registers a file for its larger profiles only must not lose nbval by it."""
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    names = list(chapter_files(slug))
+    if mirror is None or not any((ROOT / Path(mirror).expanduser() / name).is_file() for name in names):
+        pytest.skip(f"no mirror with files of {slug}")
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
+    assert conftest is not None
+    assert conftest.missing_data(slug) == ""
+    assert registry().keys() >= conftest.LARGER_PROFILES_ONLY
