@@ -689,7 +689,7 @@ def measure_exact_law(report: Any, quick: bool) -> None:
     from lib.ddpp.exact_law import clean_law, denoising_table, exact_law, space_of
     from lib.publishing.benchmark import check_equal, seconds
 
-    n, v = (3, 6) if quick else (4, 12)
+    n, v = (3, 6) if quick else (4, 20)  # GB1's alphabet
     space, model = space_of(n, v), EmbeddingMLP(n, v, 32, 256, seed=0).requires_grad_(False)
     table = denoising_table(space, model)
     as_dictionary = {tuple(s): m for s, m in zip(space.partial.tolist(), table.tolist(), strict=True)}
@@ -702,25 +702,27 @@ def measure_exact_law(report: Any, quick: bool) -> None:
         lambda: dictionary_law(as_dictionary, n, v), 100.0, dtype="float64", turns=3,
     )  # fmt: skip
 
+    n, v = (3, 6) if quick else (4, 12)
+    small, narrow = space_of(n, v), EmbeddingMLP(n, v, 32, 256, seed=0).requires_grad_(False)
+
     def state_by_state() -> dict[tuple[int, ...], float]:
         table = {}
-        for state in space.partial:
-            mu = model(state.unsqueeze(0))[0, :, :-1].double().softmax(-1)
+        for state in small.partial:
+            mu = narrow(state.unsqueeze(0))[0, :, :-1].double().softmax(-1)
             table[tuple(state.tolist())] = mu.tolist()
         return dictionary_law(table, n, v)
 
     report.compare(
         "exact law of the sampler, network included", f"{PLAIN}: a dictionary, one state at a time", "",
-        f"n = {n}, V = {v}, {(v + 1) ** n} partial states, 2 x 256 GELU", lambda: exact_law(space, model),
+        f"n = {n}, V = {v}, {(v + 1) ** n} partial states, 2 x 256 GELU", lambda: exact_law(small, narrow),
         state_by_state, 100.0, dtype="float64", turns=3,
     )  # fmt: skip
     if quick:
         return
-    full, large = space_of(4, 20), EmbeddingMLP(4, 20, 32, 256, seed=0).requires_grad_(False)
-    exact_law(full, large)
+    exact_law(space, model)
     for what, work in (
-        ("exact law, network included", lambda: exact_law(full, large)),
-        ("the network on all partial states alone", lambda: denoising_table(full, large)),
+        ("exact law, network included", lambda: exact_law(space, model)),
+        ("the network on all partial states alone", lambda: denoising_table(space, model)),
     ):
         values = [seconds(work) for _ in range(5)]
         own_time(report, what, "", "n = 4, V = 20, 194 481 partial states, 2 x 256 GELU", values)
@@ -762,8 +764,12 @@ def note_on(times: list[dict[str, Any]]) -> str:
     )
     of = {row["what"]: row["milliseconds"] for row in times}
     if "exact law, network included" in of:
-        share = of["the network on all partial states alone"] / of["exact law, network included"]
-        note += f" Where the time of the exact law goes, 194 481 states: {share:.0%} in the network, the rest in the sums."
+        whole = of["exact law, network included"]
+        share = of["the network on all partial states alone"] / whole
+        note += (
+            f" The exact law of 194 481 partial states (GB1) takes {whole:.0f} ms on one core, network included (aim: 2 s); "
+            f"{share:.0%} of it in the network, the rest in the sums."
+        )
     return note
 
 
