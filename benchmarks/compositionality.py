@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -94,40 +92,25 @@ class Peers:
     """The peers' process."""
 
     def __init__(self, python: Path) -> None:
-        command = [str(python), str(Path(__file__).resolve()), "--serve"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self.versions = self._read()
-        self.folder = tempfile.TemporaryDirectory()
+        from lib.publishing.benchmark import PeerProcess  # not needed where this script serves
 
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the peers' process ended: are dadapy and scikit-dimension installed there?")
-        return json.loads(line)
+        self.process = PeerProcess(python, __file__, PACKAGES)
+        self.versions = self.process.versions
 
     def store(self, name: str, points: np.ndarray) -> str:
         """Write points where the peers read them."""
-        path = Path(self.folder.name) / f"{name}.npy"
+        path = self.process.path(f"{name}.npy")
         np.save(path, points)
         return str(path)
 
     def call(self, call: str, points: str) -> tuple[Any, float]:
         """Value and seconds of one call."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"call": call, "points": points}) + "\n")
-        self.process.stdin.flush()
-        answer = self._read()
+        answer = self.process.ask({"call": call, "points": points})
         return answer["value"], answer["seconds"]
 
     def close(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.folder.cleanup()
+        self.process.close()
 
 
 # --- this side ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,10 @@ first, and writes rows of ratios that the book's benchmark page shows.
 
 from __future__ import annotations
 
+import json
 import platform
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -159,3 +162,48 @@ def write_results(
     """Write what the benchmark page reads: the machine, rows of ratios, own absolute times, and a note."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"machine": dict(about), "rows": list(rows), "times": list(times), "note": note})
+
+
+class PeerProcess:
+    """A benchmark script served by another interpreter, whose packages do not go together with ours.
+
+    ``script --serve`` writes its packages' versions first and then answers requests, one JSON object a line.
+
+    Args:
+        python: the interpreter. script: the benchmark. packages: what has to be installed there.
+
+    Raises:
+        SystemExit: if the process ends, as it does where a package is missing.
+    """
+
+    def __init__(self, python: Path, script: str, packages: Sequence[str]) -> None:
+        self.packages = packages
+        command = [str(python), str(Path(script).resolve()), "--serve"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.versions = self._read()
+        self._folder = tempfile.TemporaryDirectory()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the peers' process ended: are {', '.join(self.packages)} installed there?")
+        return json.loads(line)
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to one request."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def path(self, name: str) -> Path:
+        """Where a file for the peers may be written."""
+        return Path(self._folder.name) / name
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self._folder.cleanup()
