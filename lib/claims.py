@@ -21,6 +21,7 @@ from lib.profiles import PROFILE_NAMES, OneLineError, nearest
 Verdict = Literal["reproduced", "same direction", "inconclusive", "contradicted", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "same direction", "inconclusive", "contradicted", "not run")
 Outcome = Literal["holds", "fails", "unclear"]
+Source = Literal["nothing", "training", "clock"]
 CLAIMS_DIR = Path(__file__).resolve().parent.parent / "book" / "claims"
 
 
@@ -30,13 +31,18 @@ class LedgerError(OneLineError, ValueError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """A metric's value with its 95 % interval; ``low == high == mean`` for an exact value."""
+    """A metric's value with its 95 % interval; ``low == high == mean`` for an exact value.
+
+    ``varies`` says what makes the same code measure something else on another machine: nothing but rounding, a training, whose
+    steps carry rounding on, or the clock.
+    """
 
     mean: float
     low: float
     high: float
     values: tuple[float, ...] = ()
     unit: str = ""
+    varies: Source = "training"
 
 
 @dataclass(frozen=True)

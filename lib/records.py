@@ -14,10 +14,10 @@ import math
 import os
 import platform
 import random
-import shutil
 import subprocess
 import sys
 import time
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -29,13 +29,15 @@ import torch
 
 from lib import claims, datasets
 from lib.atomic import write_text
-from lib.claims import Measurement, Verdict
+from lib.checkpoints import discard
+from lib.claims import Measurement, Source, Verdict
 from lib.figures import Rendered, table
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, resolve
 from lib.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD_NAME = "results.json"
+RUNS_VARIABLE = "PAPERS_RUNS"
 PACKAGES = ("torch", "lightning", "numpy", "scipy", "numba", "pandas", "causal-learn", "gymnasium", "triton")
 STANDIN_NOTICE = (
     "NOTICE: the real data could not be had; this run uses the built-in STAND-IN. "
@@ -57,6 +59,8 @@ class Run(Generic[Settings]):
     data: str
     out_dir: Path
     overrides: dict[str, Any]
+    run_id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    notebook: str | None = None
     data_source: str = "generated"
     notices: list[str] = dataclasses.field(default_factory=list)
     measurements: dict[str, Measurement] = dataclasses.field(default_factory=dict)
@@ -81,7 +85,9 @@ class Run(Generic[Settings]):
             slug: the chapter.
             profiles: profile name → settings.
             profile, seed, accelerator, data, out_dir, overrides: the notebook's parameters cell. ``out_dir=None`` is the
-                folder of papermill's output notebook, or ``runs/<slug>/<profile>-seed<seed>`` outside papermill.
+                folder of papermill's output notebook where papermill names it (``--inject-output-path``), and else a folder
+                of the run's own, ``runs/<slug>/<profile>-seed<seed>-<run id>``; ``PAPERS_RUNS`` names another place than
+                ``runs``.
 
         Raises:
             ParameterError: for a wrong value; nothing has been written then.
@@ -97,15 +103,22 @@ class Run(Generic[Settings]):
         }
         if out_dir is not None and not isinstance(out_dir, (str, os.PathLike)):
             raise ParameterError(f"out_dir={out_dir!r} is not a folder's path or None")
-        folder = Path(out_dir) if out_dir is not None else default_out_dir(slug, profile, seed)
+        run_id, notebook = uuid.uuid4().hex, papermill_output()
+        if out_dir is not None:
+            folder = Path(out_dir)
+        elif notebook is not None:
+            folder = notebook.parent
+        else:
+            folder = runs_folder() / slug / f"{profile}-seed{seed}-{run_id[:8]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ParameterError(f"out_dir={str(out_dir)!r} cannot be made ({error.strerror})") from error
+            raise ParameterError(f"out_dir={str(folder)!r} cannot be made ({error.strerror})") from error
         seed_everything(seed)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        return cls(slug, profile, settings, seed, device, data, folder.resolve(), changes)
+        name = notebook.name if notebook is not None else None
+        return cls(slug, profile, settings, seed, device, data, folder.resolve(), changes, run_id, name)
 
     def seeds(self, n: int) -> list[int]:
         """The ``n`` seeds of this run's repetitions: seed, seed + 1, …"""
@@ -137,6 +150,7 @@ class Run(Generic[Settings]):
         *,
         unit: str = "",
         interval: tuple[float, float] | None = None,
+        varies: Source | None = None,
     ) -> Measurement:
         """Record a metric.
 
@@ -145,6 +159,7 @@ class Run(Generic[Settings]):
             values: an exact number, or one value per seed (n,), summarised by its mean and 95 % t-interval.
             unit: shown beside the value.
             interval: (low, high) where the interval is computed otherwise than by t over ``values``.
+            varies: see :class:`Measurement`; by default ``nothing`` for an exact number and ``training`` for anything else.
 
         Raises:
             ValueError: for an empty or non-finite value, a repeated name, or an interval that misses its mean.
@@ -163,7 +178,9 @@ class Run(Generic[Settings]):
             low = high = mean
         else:
             _, low, high, _ = mean_interval(array)
-        measurement = Measurement(mean, low, high, tuple(array.tolist()), unit)
+        exact = np.ndim(values) == 0 and interval is None
+        varies = varies or ("nothing" if exact else "training")
+        measurement = Measurement(mean, low, high, tuple(array.tolist()), unit, varies)
         self.measurements[name] = measurement
         return measurement
 
@@ -208,6 +225,8 @@ class Run(Generic[Settings]):
     def record(self) -> dict[str, Any]:
         """The run as plain JSON types. Infinite interval ends are written as null."""
         return {
+            "run_id": self.run_id,
+            "notebook": self.notebook,
             "slug": self.slug,
             "profile": self.profile,
             "seed": self.seed,
@@ -226,9 +245,26 @@ class Run(Generic[Settings]):
         }
 
     def finish(self) -> None:
-        """Write ``results.json`` into ``out_dir``, atomically, and drop the checkpoints: nothing is left to resume."""
-        write_json(self.out_dir / RECORD_NAME, self.record())
-        shutil.rmtree(self.out_dir / "checkpoints", ignore_errors=True)
+        """Write the record into ``out_dir``, whole or not at all, and drop this run's checkpoints: nothing is left to resume.
+
+        The record is ``results.json``. No other run's is overwritten: one of another notebook keeps that name, and this run's is
+        called ``<notebook>.results.json``; any other becomes ``results-<its run id>.json``.
+        """
+        record = self.record()
+        write_json(free_record_path(self.out_dir, record), record)
+        discard(self.out_dir, self.run_id)
+
+
+def free_record_path(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Where ``record`` goes in ``folder``, after a record that lies there has been renamed; see :meth:`Run.finish`."""
+    path, notebook = folder / RECORD_NAME, record["notebook"]
+    present = _read_json(path) or {}
+    if present.get("notebook") not in (None, notebook):
+        path = folder / f"{Path(notebook).stem if notebook else record['run_id'][:8]}.{RECORD_NAME}"
+        present = _read_json(path) or {}
+    if path.exists():
+        path.replace(path.with_name(f"{path.stem}-{str(present.get('run_id', 'unknown'))[:8]}{path.suffix}"))
+    return path
 
 
 def _plain(value: Any) -> Any:
@@ -256,7 +292,8 @@ def read_measurements(record: Mapping[str, Any]) -> dict[str, Measurement]:
     for name, raw in record["metrics"].items():
         low = -math.inf if raw["low"] is None else raw["low"]
         high = math.inf if raw["high"] is None else raw["high"]
-        result[name] = Measurement(raw["mean"], low, high, tuple(raw["values"]), raw["unit"])
+        varies = raw.get("varies", "training")
+        result[name] = Measurement(raw["mean"], low, high, tuple(raw["values"]), raw["unit"], varies)
     return result
 
 
@@ -332,33 +369,44 @@ def peak_memory_mb(device: torch.device) -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
-def default_out_dir(slug: str, profile: str, seed: int) -> Path:
-    """The folder of papermill's output notebook; outside papermill ``runs/<slug>/<profile>-seed<seed>``."""
-    output = papermill_output()
-    return output.parent if output else ROOT / "runs" / slug / f"{profile}-seed{seed}"
+def runs_folder() -> Path:
+    """Where runs lie that name no folder: ``$PAPERS_RUNS``, or ``runs`` in the repository."""
+    return Path(os.environ.get(RUNS_VARIABLE) or ROOT / "runs").expanduser()
 
 
 def papermill_output() -> Path | None:
-    """Path of the notebook that papermill is writing, or None where papermill's command line did not start this kernel.
+    """The notebook that papermill is writing, or None where papermill does not say (``--inject-output-path``).
 
-    Papermill tells its kernels the path only when asked to (``--inject-output-path``), so the kernel otherwise reads the
-    command line of the process that started it.
+    The injected path is as it was typed: names of parameters in braces are filled in as papermill does, and a relative path counts
+    from where papermill was started, which ``--cwd`` hides. The notebook there has to say that it is this one, and unfinished.
     """
-    injected = getattr(sys.modules.get("__main__"), "PAPERMILL_OUTPUT_PATH", None)
-    if injected:
-        return Path(injected).absolute()
-    import psutil
-    from papermill.cli import papermill as command
-
+    main = sys.modules.get("__main__")
+    injected = getattr(main, "PAPERMILL_OUTPUT_PATH", None)
+    if not isinstance(injected, str):
+        return None
     try:
-        parent = psutil.Process().parent()
-        words = parent.cmdline() if parent else []
-        folder = parent.cwd() if parent else ""
-    except psutil.Error:
+        path = Path(injected.format(**vars(main)))
+    except (
+        KeyError,
+        IndexError,
+        AttributeError,
+        ValueError,
+    ):  # such as {pm[run_uuid]}, which the kernel cannot know
         return None
-    start = next((i for i, word in enumerate(words[:4]) if Path(word).stem == "papermill"), None)
-    if start is None:
+    for start in dict.fromkeys((Path.cwd(), Path(os.environ.get("PWD", ".")))):
+        candidate = (start / path).absolute()
+        written = (_read_json(candidate) or {}).get("metadata", {}).get("papermill", {})
+        if written.get("parameters", {}).get("PAPERMILL_OUTPUT_PATH") == injected and not written.get(
+            "end_time"
+        ):
+            return candidate
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where the file is missing or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    context = command.make_context("papermill", list(words[start + 1 :]), resilient_parsing=True)
-    output = context.params.get("output_path")
-    return Path(folder) / output if output and output != "-" else None
+    return content if isinstance(content, dict) else None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from tqdm import tqdm
 
+from lib.checkpoints import KeepCheckpoint, Kept, WholeFiles
 from lib.records import Run
 
 PROGRESS_VARIABLE = "PAPERS_PROGRESS"
@@ -24,7 +23,6 @@ Item = TypeVar("Item")
 for _noise in (
     ".*LeafSpec.*is deprecated.*",
     ".*does not have many workers.*",
-    ".*Checkpoint directory .* exists.*",
     ".*GPU available but not used.*",
 ):
     warnings.filterwarnings("ignore", message=_noise)
@@ -47,6 +45,7 @@ def make_trainer(
     *,
     max_steps: int,
     name: str,
+    job: Any = (),
     gradient_clip: float | None = None,
     precision: Any = "32-true",
     devices: Any = "auto",
@@ -62,7 +61,8 @@ def make_trainer(
     Args:
         run: gives the device and the output folder.
         max_steps: optimiser steps.
-        name: names this training; its checkpoints lie in ``out_dir/checkpoints/<name>``.
+        name: names this training, in this run alone; see :mod:`lib.checkpoints`.
+        job: what distinguishes the training beside its module and the run's settings: what its data are made of.
         gradient_clip: maximal gradient norm, or None.
         precision: Lightning's precision string (``"32-true"``, ``"bf16-mixed"``, …).
         devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device.
@@ -73,12 +73,8 @@ def make_trainer(
     """
     every: list[Callback] = list(callbacks)
     if checkpoint_every:
-        folder = checkpoint_folder(run, name)
-        every.append(
-            ModelCheckpoint(
-                dirpath=folder, every_n_train_steps=checkpoint_every, save_last=True, save_top_k=0
-            )
-        )
+        key = (job, max_steps, gradient_clip, precision)
+        every.append(KeepCheckpoint(Kept.of(run, name, key), checkpoint_every))
     if progress_enabled():
         every.append(TQDMProgressBar(refresh_rate=20))
     accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
@@ -95,6 +91,7 @@ def make_trainer(
         log_every_n_steps=log_every,
         logger=options.pop("logger", False),
         enable_checkpointing=bool(checkpoint_every),
+        plugins=[WholeFiles()] if checkpoint_every else None,
         enable_progress_bar=progress_enabled(),
         enable_model_summary=False,
         num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),
@@ -102,29 +99,23 @@ def make_trainer(
     )
 
 
-def checkpoint_folder(run: Run[Any], name: str) -> Path:
-    """Where the checkpoints of the training ``name`` lie: a folder of its own for each seed and setting.
-
-    A run with other parameters in the same output folder therefore never resumes from a foreign checkpoint.
-    """
-    key = hashlib.sha256(repr((run.profile, run.seed, run.settings)).encode()).hexdigest()[:8]
-    return run.out_dir / "checkpoints" / f"{name}-{key}"
-
-
 def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None) -> None:
     """Fit ``module``, from the training's last checkpoint if an interrupted run left one.
+
+    A training that had ended already is loaded and takes no step: what follows a training is therefore done by its caller, not
+    in the module's ``on_train_end``.
 
     Args:
         data: a LightningDataModule, a DataLoader, or None if the module brings its own.
 
     Raises:
+        CheckpointError: if two trainings of one run bear the same name, or a checkpoint cannot be written.
         KeyboardInterrupt: passed on, so that an interrupted notebook stops instead of judging half a training.
     """
     last = None
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath:
-            candidate = Path(callback.dirpath) / "last.ckpt"
-            last = candidate if candidate.is_file() else last
+        if isinstance(callback, KeepCheckpoint):
+            last = callback.claim(module)
     keywords = (
         {"datamodule": data}
         if isinstance(data, lightning.LightningDataModule)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from lib import records
 from lib.datasets import DataError
 from lib.profiles import ParameterError
 from lib.records import Run, read_measurements, write_json
-from tests.sample_chapter import PROFILES, start
+from tests.sample_chapter import start
 
 
 def test_record_holds_what_repeats_the_run(tmp_path: Path) -> None:
@@ -140,7 +142,114 @@ def test_claims_table_escapes_and_names_every_claim(tmp_path: Path) -> None:
     assert "optimiser steps" in run.settings_table().html
 
 
-def test_outside_papermill_runs_get_a_folder_of_their_own() -> None:
+def test_outside_papermill_runs_get_a_folder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert records.papermill_output() is None
-    assert records.default_out_dir("minrnn", "smoke", 4) == records.ROOT / "runs" / "minrnn" / "smoke-seed4"
-    assert set(PROFILES) == {"smoke", "default", "gpu", "paper"}
+    assert records.runs_folder() == records.ROOT / "runs"
+    monkeypatch.setenv("PAPERS_RUNS", str(tmp_path))
+    folders = []
+    for _ in range(2):  # with equal parameters, too
+        run = start(None, profile="smoke", seed=4)
+        run.finish()
+        folders.append(run.out_dir)
+        assert run.out_dir == tmp_path / "minrnn" / f"smoke-seed4-{run.run_id[:8]}"
+        assert json.loads((run.out_dir / "results.json").read_text())["run_id"] == run.run_id
+    assert len(set(folders)) == 2
+
+
+def written_notebook(path: Path, injected: str, **metadata: object) -> None:
+    """What papermill has written when its kernel starts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    papermill = {"parameters": {"PAPERMILL_OUTPUT_PATH": injected}, "end_time": None, **metadata}
+    write_json(path, {"cells": [], "metadata": {"papermill": papermill}, "nbformat": 4, "nbformat_minor": 5})
+
+
+@pytest.mark.parametrize(
+    ("injected", "names", "where"),
+    [
+        ("x.ipynb", {}, "x.ipynb"),
+        ("runs/seed{seed}/x.ipynb", {"seed": 3}, "runs/seed3/x.ipynb"),
+        ("runs/{profile}-{seed}.ipynb", {"seed": 3, "profile": "smoke"}, "runs/smoke-3.ipynb"),
+    ],
+)
+@pytest.mark.parametrize("started_elsewhere", [False, True], ids=["", "--cwd"])
+def test_the_notebook_that_papermill_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, injected: str, names: dict[str, object], where: str,
+    started_elsewhere: bool,
+) -> None:  # fmt: skip
+    start_folder, kernel_folder = tmp_path / "start", tmp_path / "kernel"
+    written_notebook(start_folder / where, injected)
+    kernel_folder.mkdir()
+    monkeypatch.chdir(kernel_folder if started_elsewhere else start_folder)
+    monkeypatch.setenv("PWD", str(start_folder))
+    main = types.SimpleNamespace(PAPERMILL_OUTPUT_PATH=injected, **names)
+    monkeypatch.setitem(sys.modules, "__main__", main)  # type: ignore[arg-type]
+    assert records.papermill_output() == start_folder / where
+
+
+@pytest.mark.parametrize(
+    "case", ["not there", "another notebook", "finished long ago", "unknown name", "no JSON"]
+)
+def test_a_notebook_that_is_not_being_written_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    injected = "{pm[run_uuid]}.ipynb" if case == "unknown name" else "x.ipynb"
+    if case == "another notebook":
+        written_notebook(tmp_path / "x.ipynb", "elsewhere/x.ipynb")
+    elif case == "finished long ago":
+        written_notebook(tmp_path / "x.ipynb", "x.ipynb", end_time="2026-01-01T00:00:00")
+    elif case == "no JSON":
+        (tmp_path / "x.ipynb").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        sys.modules,
+        "__main__",
+        types.SimpleNamespace(PAPERMILL_OUTPUT_PATH=injected),  # type: ignore[arg-type]
+    )
+    assert records.papermill_output() is None
+
+
+def finish(folder: Path, notebook: str | None, seed: int = 0) -> str:
+    run = start(folder, seed=seed)
+    run.notebook = notebook
+    run.finish()
+    return run.run_id
+
+
+def owners(folder: Path) -> dict[str, str]:
+    return {p.name: json.loads(p.read_text())["run_id"] for p in folder.glob("*.json")}
+
+
+def test_two_notebooks_in_one_folder_have_a_record_each(tmp_path: Path) -> None:
+    a, b = finish(tmp_path, "a.ipynb"), finish(tmp_path, "b.ipynb")
+    assert owners(tmp_path) == {"results.json": a, "b.results.json": b}
+    again = finish(tmp_path, "b.ipynb", seed=1)
+    assert owners(tmp_path) == {
+        "results.json": a, "b.results.json": again, f"b.results-{b[:8]}.json": b,
+    }  # fmt: skip
+    alone = finish(tmp_path, None)
+    assert owners(tmp_path)[f"{alone[:8]}.results.json"] == alone
+    assert owners(tmp_path)["results.json"] == a
+
+
+def test_another_run_in_the_same_folder_never_overwrites_a_record(tmp_path: Path) -> None:
+    first, second = finish(tmp_path, None), finish(tmp_path, None, seed=1)
+    third = finish(tmp_path, "a.ipynb")
+    assert owners(tmp_path) == {
+        "results.json": third, f"results-{first[:8]}.json": first, f"results-{second[:8]}.json": second,
+    }  # fmt: skip
+    (tmp_path / "results.json").write_text("no record")
+    last = finish(tmp_path, None)
+    assert (tmp_path / "results-unknown.json").read_text() == "no record"
+    assert json.loads((tmp_path / "results.json").read_text())["run_id"] == last
+
+
+def test_what_varies_is_recorded(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    run.measure("a", 1.0)
+    run.measure("b", [1.0, 2.0])
+    run.measure("c", [1.0, 2.0], varies="clock")
+    run.measure("d", 1.0, interval=(0.5, 2.0))
+    metrics = run.record()["metrics"]
+    assert [metrics[name]["varies"] for name in "abcd"] == ["nothing", "training", "clock", "training"]

@@ -1,4 +1,4 @@
-"""The Trainer factory: determinism, quiet pages, and a killed training that loses nothing."""
+"""The Trainer factory: determinism, options and quiet pages; checkpoints have tests of their own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, TensorDataset
 
-from lib.training import checkpoint_folder, fit, make_trainer, progress
+from lib.training import fit, make_trainer, progress
 from tests.sample_chapter import start
 
 
 class Line(lightning.LightningModule):
-    """Least squares on a line; counts the steps that it saw."""
+    """Least squares on a line."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
-        self.steps_seen = 0
 
     def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-        self.steps_seen += 1
         return (self.layer(batch[0]) - 2 * batch[0]).square().mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -43,46 +40,6 @@ def test_same_seed_same_weights(tmp_path: Path) -> None:
         weights.append(module.layer.weight.item())
     assert weights[0] == weights[1]
     assert weights[0] != pytest.approx(0, abs=1e-3)
-
-
-def test_a_killed_training_resumes_where_it_stopped(tmp_path: Path) -> None:
-    class Kill(Callback):
-        def on_train_batch_end(self, trainer: lightning.Trainer, *rest: object) -> None:
-            if trainer.global_step == 12:
-                raise RuntimeError("killed")
-
-    run = start(tmp_path, seed=1)
-    whole = Line()
-    state = {k: v.clone() for k, v in whole.state_dict().items()}
-    fit(make_trainer(run, max_steps=20, name="whole"), whole, loader())
-
-    first = Line()
-    first.load_state_dict(state)
-    with pytest.raises(RuntimeError, match="killed"):
-        fit(
-            make_trainer(run, max_steps=20, name="cut", checkpoint_every=8, callbacks=[Kill()]),
-            first,
-            loader(),
-        )
-    second = Line()
-    fit(make_trainer(run, max_steps=20, name="cut", checkpoint_every=8), second, loader())
-    assert second.steps_seen == 12  # from the checkpoint of step 8 (an epoch's end), not from zero
-    assert torch.allclose(second.layer.weight, whole.layer.weight, atol=1e-6)
-
-
-def test_checkpoints_of_other_settings_are_never_resumed(tmp_path: Path) -> None:
-    one, two = start(tmp_path), start(tmp_path, overrides={"steps": 3})
-    assert checkpoint_folder(one, "a") != checkpoint_folder(two, "a")
-    assert checkpoint_folder(one, "a") != checkpoint_folder(start(tmp_path, seed=1), "a")
-    assert checkpoint_folder(one, "a") == checkpoint_folder(start(tmp_path), "a")
-
-
-def test_finishing_drops_the_checkpoints(tmp_path: Path) -> None:
-    run = start(tmp_path)
-    fit(make_trainer(run, max_steps=6, name="line", checkpoint_every=2), Line(), loader())
-    assert (checkpoint_folder(run, "line") / "last.ckpt").is_file()
-    run.finish()
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_lightning_options_pass_through(tmp_path: Path) -> None:

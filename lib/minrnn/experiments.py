@@ -157,7 +157,7 @@ def measure_depth(run: Run[Settings], results: Sequence[CopyingResult]) -> None:
                 run.measure(f"paper_copying_accuracy_{cell}_{layers}", accuracy, unit="%")
             if layers > 1:
                 run.measure(f"depth_gain_{layers}_{cell}", accuracy - one, unit="points")
-    run.measure("one_layer_accuracy_best", max(means), unit="%")
+    run.measure("one_layer_accuracy_best", max(means), unit="%", varies="training")
     deepest = max(run.settings.copying_layers)
     worst = min(CELLS, key=lambda m: _accuracies(results, m, deepest).mean())
     run.measure("copying_accuracy_worst_min", _accuracies(results, worst, deepest), unit="%")
@@ -477,13 +477,14 @@ def measure_speed(
         if 512 in loop:
             value = mean_interval(loop[512])
             low, high = math.exp(value.low), math.exp(min(value.high, 700.0))
-            run.measure(f"loop_speedup_{cell}_512", math.exp(value.mean), unit="x", interval=(low, high))
-        run.measure(f"loop_speedup_slope_{cell}", growth_slopes(loop), unit="1")
-        run.measure(f"fused_log_speedup_{cell}", fused[max(fused)], unit="1")
+            speedup = math.exp(value.mean)
+            run.measure(f"loop_speedup_{cell}_512", speedup, unit="x", interval=(low, high), varies="clock")
+        run.measure(f"loop_speedup_slope_{cell}", growth_slopes(loop), unit="1", varies="clock")
+        run.measure(f"fused_log_speedup_{cell}", fused[max(fused)], unit="1", varies="clock")
         for length in loop:
             median = np.median([t.seconds for t in timings if t.model == model and t.length == length])
             multiples.append(float(median) / limits[model, length])
-    run.measure("copy_limit_multiple", min(multiples), unit="x")
+    run.measure("copy_limit_multiple", min(multiples), unit="x", varies="clock")
 
 
 def measure_memory(run: Run[Settings], saved: dict[tuple[str, int], float], length: int) -> None:
