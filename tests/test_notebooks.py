@@ -12,6 +12,7 @@ import jupytext
 import nbformat
 import pytest
 
+from lib.agreement import comparison, firm_verdicts
 from lib.claims import ledger
 from lib.datasets import MIRROR_VARIABLE, chapter_files, registry
 from lib.profiles import ParameterError
@@ -125,22 +126,24 @@ def test_the_notebook_keeps_the_contract(slug: str) -> None:
         for forbidden in ("subprocess", "os.system", "pickle", "eval(", "exec("):
             assert forbidden not in cell.source
     checked = [c.source for c in notebook.cells if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
-    assert any("verdict" in source for source in checked)
+    assert any("compare_with_book(run)" in source for source in checked)
 
 
 @pytest.mark.parametrize("slug", slugs())
 def test_a_changed_verdict_in_a_stored_output_is_noticed(slug: str) -> None:
-    """What nbval compares: the verdicts that are printed are those of the committed record."""
+    """What nbval compares: the page says what the committed record says of itself, with every firm verdict."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{slug}.ipynb", as_version=4)
     record = json.loads((ROOT / "book" / "runs" / slug / "default" / "results.json").read_text())
-    printed = "".join(
-        output.get("text", "")
+    [printed] = [
+        output.text
         for cell in notebook.cells
-        if "verdicts()" in cell.source
+        if "compare_with_book(run)" in cell.source
         for output in cell.outputs
-    )
-    for claim, verdict in record["verdicts"].items():
-        assert f"{claim}: {verdict}" in printed
+    ]
+    lines = comparison(ledger(slug), record, record)
+    assert printed == "\n".join(lines) + "\n"
+    for claim, verdict in firm_verdicts(ledger(slug), record).items():
+        assert verdict == "not run" or f"  {claim}: {verdict}" in lines
 
 
 @pytest.mark.parametrize("slug", slugs())
