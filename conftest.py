@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +17,20 @@ LARGER_PROFILES_ONLY = {"ddpp/train-images-idx3-ubyte.gz", "ddpp/train-labels-id
 
 # nbval starts kernels from this process: no progress bars in what it compares.
 os.environ["PAPERS_PROGRESS"] = "0"
+
+
+RUNS = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The notebooks that nbval runs leave their records in a temporary folder."""
+    if config.getoption("nbval", False) or config.getoption("nbval_lax", False):
+        config.stash[RUNS] = os.environ["PAPERS_RUNS"] = tempfile.mkdtemp(prefix="nbval-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if RUNS in config.stash:
+        shutil.rmtree(config.stash[RUNS])
 
 
 @cache
