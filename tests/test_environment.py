@@ -9,7 +9,7 @@ import tomllib
 import pytest
 import yaml
 
-from lib.publishing.freshness import ROOT
+from lib.fingerprint import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = [

@@ -15,8 +15,8 @@ import pytest
 from lib.agreement import comparison, firm_verdicts
 from lib.claims import ledger
 from lib.datasets import MIRROR_VARIABLE, chapter_files, registry
+from lib.fingerprint import ROOT, slugs
 from lib.profiles import ParameterError
-from lib.publishing.freshness import ROOT, slugs
 
 PARAMETERS = {
     "profile": "default",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publishing.freshness import ROOT
+from lib.fingerprint import ROOT
 
 FILES = sorted([*ROOT.glob("lib/**/*.py"), *ROOT.glob("notebooks/*.py"), *ROOT.glob("workflow/*.py")])
 PICKLES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

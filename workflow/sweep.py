@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 
+from lib.fingerprint import ROOT, cells_fingerprint, content_hash
 from lib.profiles import (
     ACCELERATORS,
     DATA_POLICIES,
@@ -30,7 +31,6 @@ from lib.profiles import (
     nearest,
     resolve,
 )
-from lib.publishing.freshness import ROOT, code_fingerprint, content_hash
 
 KEYS = (
     "chapters",
@@ -177,8 +177,8 @@ def fingerprint(notebook: Path, profile: str) -> str:
     Snakemake keeps it with each run, so that a run is redone when its code changes and not when its wording does.
     """
     cells = nbformat.read(notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    digest = hashlib.sha256(code_fingerprint(code).encode())
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    digest = hashlib.sha256(cells_fingerprint(code, notebook.name).encode())
     if notebook.resolve().parent == ROOT / "notebooks" and notebook.with_suffix(".py").is_file():
         digest.update(content_hash(notebook.stem, profile).encode())
     return digest.hexdigest()

@@ -21,17 +21,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from lib.atomic import replacing
+from lib.fingerprint import ROOT, code_fingerprint, content_hash, slugs
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
-from lib.publishing.freshness import (
-    METADATA_KEY,
-    ROOT,
-    code_fingerprint,
-    content_hash,
-    is_fresh,
-    slugs,
-    source_cells,
-    stored,
-)
+from lib.publishing.freshness import METADATA_KEY, is_fresh, source_cells, stored
 from lib.records import RECORD_NAME
 from lib.training import PROGRESS_VARIABLE
 

@@ -1,112 +1,25 @@
 """Is a stored notebook still what its sources would produce?
 
-Every executed notebook records a content hash of what made it: the code of its source, of its chapter's package, of the
-shared modules that these import, and the profile. Comments, docstrings and Markdown are left out, so that a change of
-wording re-runs nothing. Sources are compared as syntax trees.
+Every executed notebook records a hash of what made it (:mod:`lib.fingerprint`): the code of its source, of its chapter's package,
+of the shared modules that these import, and the profile. A change of wording re-runs nothing.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from lib.fingerprint import ROOT, content_hash, slugs
+
 METADATA_KEY = "executable_papers"
 _PATH = re.compile(
     r"(?<![\w.:/<])(/(?:home|root|Users|tmp|var|opt|work|mnt|private|content|workspace)/[\w.\-]+|[A-Z]:\\\\)"
 )
 _WARNING = re.compile(r"\b\w*Warning\b:")
-
-
-def strip_docstrings(tree: ast.AST) -> ast.AST:
-    """Remove docstrings (and other expression statements that are bare strings) from a syntax tree, in place."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                item
-                for item in body
-                if not (
-                    isinstance(item, ast.Expr)
-                    and isinstance(item.value, ast.Constant)
-                    and isinstance(item.value.value, str)
-                )
-            ]
-    return tree
-
-
-def code_fingerprint(source: str) -> str:
-    """The syntax tree of ``source`` as text, without comments, docstrings and layout.
-
-    Raises:
-        SyntaxError: if ``source`` is not Python.
-    """
-    return ast.dump(strip_docstrings(ast.parse(source)))
-
-
-def notebook_code(source: Path) -> str:
-    """The code cells of a py:percent notebook, joined."""
-    notebook = jupytext.read(source)
-    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-
-
-def imported_modules(source: str) -> set[str]:
-    """Names of the modules of ``lib`` that ``source`` imports, wherever the import stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name == "lib" or name.startswith("lib.")}
-
-
-def module_file(name: str) -> Path | None:
-    """The file of a module of ``lib``, or None where ``name`` is no module (but a name inside one)."""
-    base = ROOT.joinpath(*name.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def sources(slug: str) -> list[Path]:
-    """Files that determine a run of the chapter: its package, and the shared modules that are imported from it."""
-    package = ROOT / "lib" / slug
-    files = {path for path in package.rglob("*") if path.suffix in (".py", ".yml", ".yaml", ".csv", ".json")}
-    pending = [notebook_code(ROOT / "notebooks" / f"{slug}.py")]
-    pending += [path.read_text(encoding="utf-8") for path in files if path.suffix == ".py"]
-    while pending:
-        for name in imported_modules(pending.pop()):
-            path = module_file(name)
-            if path is not None and path not in files:
-                files.add(path)
-                pending.append(path.read_text(encoding="utf-8"))
-    return sorted(files)
-
-
-def content_hash(slug: str, profile: str) -> str:
-    """SHA-256 over the profile, the notebook's code and every source file of the chapter."""
-    digest = hashlib.sha256(f"profile={profile}\n".encode())
-    digest.update(code_fingerprint(notebook_code(ROOT / "notebooks" / f"{slug}.py")).encode())
-    for path in sources(slug):
-        text = path.read_text(encoding="utf-8")
-        content = code_fingerprint(text) if path.suffix == ".py" else text
-        digest.update(f"\n{path.relative_to(ROOT).as_posix()}\n{content}".encode())
-    return digest.hexdigest()
-
-
-def slugs() -> list[str]:
-    """The chapters that have a notebook."""
-    return sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
 
 
 def stored(slug: str) -> nbformat.NotebookNode | None:

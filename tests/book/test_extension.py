@@ -7,7 +7,7 @@ import importlib.util
 from docutils import nodes
 from docutils.utils import new_document
 
-from lib.publishing.freshness import ROOT
+from lib.fingerprint import ROOT
 
 
 def extension() -> object:
