@@ -26,8 +26,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lib.atomic import replacing
 from lib.digest import digest
+from lib.fingerprint import content_hash
 from lib.profiles import OneLineError
-from lib.publishing.freshness import content_hash
 
 if TYPE_CHECKING:
     from lib.records import Run

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lib.digest import digest
-from lib.publishing.freshness import ROOT
+from lib.fingerprint import ROOT
 
 
 @dataclass(frozen=True)
