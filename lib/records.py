@@ -30,6 +30,7 @@ import torch
 from lib import claims, datasets
 from lib.atomic import write_text
 from lib.claims import Measurement, Verdict
+from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, resolve
 from lib.statistics import mean_interval
@@ -102,10 +103,20 @@ class Run(Generic[Settings]):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ParameterError(f"out_dir={str(out_dir)!r} cannot be made ({error.strerror})") from error
+        limit_threads()
         seed_everything(seed)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        return cls(slug, profile, settings, seed, device, data, folder.resolve(), changes)
+        run = cls(slug, profile, settings, seed, device, data, folder.resolve(), changes)
+        if not os.access(
+            ROOT / "lib", os.W_OK
+        ):  # else numba, which is slow to import, keeps its code beside the source
+            from lib.compilation import notice
+
+            if notice():
+                run.notices.append(notice())
+                print(notice())
+        return run
 
     def seeds(self, n: int) -> list[int]:
         """The ``n`` seeds of this run's repetitions: seed, seed + 1, …"""
@@ -296,8 +307,7 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU {model}, {cores} cores"
+    return f"CPU {model}, {available_cores()} cores"
 
 
 def versions() -> dict[str, str]:

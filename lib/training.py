@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,21 +13,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from tqdm import tqdm
 
 from lib.records import Run
+from lib.warning_filters import one_process, quiet_lightning
 
 PROGRESS_VARIABLE = "PAPERS_PROGRESS"
 Item = TypeVar("Item")
 
-# What Lightning says of data loaders' workers, of missing loggers and of tensor cores is about its own defaults,
-# which this collection has chosen on purpose.
-for _noise in (
-    ".*LeafSpec.*is deprecated.*",
-    ".*does not have many workers.*",
-    ".*Checkpoint directory .* exists.*",
-    ".*GPU available but not used.*",
-):
-    warnings.filterwarnings("ignore", message=_noise)
-for _logger in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-    logging.getLogger(_logger).setLevel(logging.ERROR)
+quiet_lightning()
 
 
 def progress_enabled() -> bool:
@@ -65,7 +54,8 @@ def make_trainer(
         name: names this training; its checkpoints lie in ``out_dir/checkpoints/<name>``.
         gradient_clip: maximal gradient norm, or None.
         precision: Lightning's precision string (``"32-true"``, ``"bf16-mixed"``, …).
-        devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device.
+        devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device; ``auto`` is one device, in this
+            process, also inside a job of SLURM.
         checkpoint_every: steps between checkpoints; None keeps none.
         callbacks: further callbacks.
         log_every: steps between logged values.
@@ -82,11 +72,13 @@ def make_trainer(
     if progress_enabled():
         every.append(TQDMProgressBar(refresh_rate=20))
     accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
+    if num_nodes == 1 and devices in ("auto", 1):
+        options.setdefault("plugins", one_process())
     return lightning.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
         accelerator=accelerator,
-        devices=1 if accelerator == "cpu" and devices == "auto" else devices,
+        devices=1 if devices == "auto" else devices,
         num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,
