@@ -4,9 +4,8 @@ Shared modules live at the top level; each paper has a package of its own (``lib
 Importing ``lib`` or any of its packages starts no work, reads no file and touches no GPU.
 """
 
-import warnings
+from lib import warning_filters
 
 __version__ = "0.1.0"
 
-# Progress bars are plain text here, so tqdm's advice to install a widget package must not reach a page.
-warnings.filterwarnings("ignore", message="IProgress not found")
+warning_filters.install()

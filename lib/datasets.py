@@ -12,15 +12,16 @@ import os
 import shutil
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pooch
+import requests
 import yaml
 
+from lib import network
 from lib.atomic import replacing, write_text
 from lib.profiles import DATA_POLICIES, OneLineError, choose, nearest
 
@@ -175,7 +176,17 @@ def download(name: str, progressbar: bool = False) -> Path:
         raise OutOfReachError(
             f"{name} comes from a mirror only: set {MIRROR_VARIABLE} to a folder that holds it (published as: {item.origin})"
         )
+    silent = out_of_reach(item.addresses)
+    if silent:
+        raise _unreachable(name, network.describe(silent))
     target = cache_dir() / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutOfReachError(
+            f"{name}: the cache {target.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder of yours, "
+            f"or {MIRROR_VARIABLE} to a mirror"
+        ) from error
     if item.url is not None:
         return _retrieve(name, item.url, item.sha256, target, progressbar)
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +197,6 @@ def download(name: str, progressbar: bool = False) -> Path:
         module, function = item.converter.split(":")
         converted = Path(folder) / target.name
         getattr(importlib.import_module(module), function)(parts, converted)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
             shutil.copyfile(converted, temporary)
             write_text(_converted_checksum(target), pooch.file_hash(str(temporary), alg="sha256"))
@@ -207,12 +217,50 @@ def _retrieve(name: str, url: str, sha256: str, target: Path, progressbar: bool)
         raise DataError(
             f"{name}: the download's checksum differs from the registry's; nothing was kept"
         ) from error
-    except OSError as error:  # requests' errors and the file system's
-        raise OutOfReachError(
-            f"{name} can be had neither from ${MIRROR_VARIABLE}, nor the cache, nor the network ({type(error).__name__}); "
-            f"run 'make data' where there is a network, or set {MIRROR_VARIABLE} to a mirror"
-        ) from error
+    except requests.RequestException as error:
+        network.note_silence(url, error)
+        raise _unreachable(name, type(error).__name__) from error
+    except OSError as error:
+        raise OutOfReachError(f"{name}: cannot be stored in {target.parent} ({error.strerror})") from error
     return target
+
+
+def _unreachable(name: str, reason: str) -> OutOfReachError:
+    return OutOfReachError(
+        f"{name} can be had neither from ${MIRROR_VARIABLE}, nor the cache, nor the network ({reason}); "
+        f"run 'make data' where there is a network, or set {MIRROR_VARIABLE} to a mirror"
+    )
+
+
+def out_of_reach(urls: Iterable[str]) -> dict[str, str]:
+    """The hosts of ``urls`` that do not answer, and why.
+
+    All hosts of the registry are tested at once, once in a process, within :data:`lib.network.PATIENCE` seconds.
+    """
+    return network.silent_hosts(urls, [url for item in registry().values() for url in item.addresses])
+
+
+def only_cached(source: str) -> bool:
+    """Whether a model has to come from the cache of the hub: its host does not answer, or ``HF_HUB_OFFLINE`` forbids to ask.
+
+    Args:
+        source: hub id, or a local folder, for which nothing is asked.
+    """
+    if Path(source).is_dir():
+        return False
+    from huggingface_hub import is_offline_mode
+
+    return is_offline_mode() or bool(out_of_reach([_hub()]))
+
+
+def note_hub_silence(error: BaseException) -> None:
+    """Let no other model wait for the hub, if it hung or was lost while a model was loaded and ``error`` came of that."""
+    network.note_silence(_hub(), error)
+
+
+def _hub() -> str:
+    """The hub's address, or that of the mirror which the hub's own variable names."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
 def locate(names: Sequence[str], data: str = "auto") -> list[Path] | None:
@@ -245,38 +293,42 @@ def locate(names: Sequence[str], data: str = "auto") -> list[Path] | None:
     return paths
 
 
-def reachable(names: Sequence[str], timeout: float = 3.0) -> bool:
-    """Whether every file is in the mirror or the cache, or its host answers within ``timeout`` seconds."""
-    for name in names:
-        if local_path(name) is not None:
-            continue
-        addresses = entry(name).addresses
-        if not addresses:
-            return False
-        for url in addresses:
-            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (URLs of the registry, https)
-            try:
-                with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310
-                    pass
-            except OSError:
-                return False
-    return True
+def reachable(names: Sequence[str]) -> bool:
+    """Whether every file is in the mirror or the cache, or its hosts answer."""
+    missing = [entry(name).addresses for name in names if local_path(name) is None]
+    return all(missing) and not out_of_reach(url for addresses in missing for url in addresses)
 
 
 def main() -> int:
-    """Fetch every file of the registry that is neither in the mirror nor in the cache."""
-    failures = 0
+    """Fetch every file of the registry that is neither in the mirror nor in the cache; files out of reach are named in one line."""
+    failures, waiting = 0, []
     for name, item in registry().items():
         try:
-            if not item.addresses and local_path(name) is None:
+            if local_path(name) is not None:
+                print(f"{name}: present")
+            elif not item.addresses:
                 print(f"{name}: from a mirror only (published as: {item.origin})")
-                continue
-            present = local_path(name)
-            print(f"{name}: {'present' if present else f'downloaded to {download(name, progressbar=True)}'}")
+            else:
+                waiting.append(name)
         except DataError as error:
             failures += 1
             print(f"{name}: {error}", file=sys.stderr)
-    return 1 if failures else 0
+    lost: list[str] = []
+    silent: dict[str, str] = {}
+    for name in waiting:
+        hosts = out_of_reach(entry(name).addresses)
+        if hosts:
+            lost.append(name)
+            silent |= hosts
+            continue
+        try:
+            print(f"{name}: downloaded to {download(name, progressbar=True)}")
+        except DataError as error:
+            failures += 1
+            print(f"{name}: {error}", file=sys.stderr)
+    if lost:
+        print(f"out of reach ({network.describe(silent)}): {', '.join(lost)}", file=sys.stderr)
+    return 1 if failures or lost else 0
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from lib import claims, datasets
 from lib.atomic import write_text
 from lib.checkpoints import discard
 from lib.claims import Measurement, Source, Verdict
+from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, resolve
 from lib.statistics import mean_interval
@@ -114,11 +115,24 @@ class Run(Generic[Settings]):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ParameterError(f"out_dir={str(folder)!r} cannot be made ({error.strerror})") from error
+        limit_threads()
         seed_everything(seed)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         name = notebook.name if notebook is not None else None
-        return cls(slug, profile, settings, seed, device, data, folder.resolve(), changes, run_id, name)
+        run = cls(slug, profile, settings, seed, device, data, folder.resolve(), changes, run_id, name)
+        run.note_missing_cache()
+        return run
+
+    def note_missing_cache(self) -> None:
+        """Say, once, where a read-only installation compiles its functions in every process again."""
+        if os.access(ROOT / "lib", os.W_OK):
+            return  # compiled code lies beside the source; numba is slow to import, so it is not asked
+        from lib.compilation import notice
+
+        if notice():
+            self.notices.append(notice())
+            print(notice())
 
     def seeds(self, n: int) -> list[int]:
         """The ``n`` seeds of this run's repetitions: seed, seed + 1, …"""
@@ -333,8 +347,7 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU {model}, {cores} cores"
+    return f"CPU {model}, {available_cores()} cores"
 
 
 def versions() -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -14,20 +12,12 @@ from tqdm import tqdm
 
 from lib.checkpoints import KeepCheckpoint, Kept, WholeFiles
 from lib.records import Run
+from lib.warning_filters import one_process, quiet_lightning
 
 PROGRESS_VARIABLE = "PAPERS_PROGRESS"
 Item = TypeVar("Item")
 
-# What Lightning says of data loaders' workers, of missing loggers and of tensor cores is about its own defaults,
-# which this collection has chosen on purpose.
-for _noise in (
-    ".*LeafSpec.*is deprecated.*",
-    ".*does not have many workers.*",
-    ".*GPU available but not used.*",
-):
-    warnings.filterwarnings("ignore", message=_noise)
-for _logger in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-    logging.getLogger(_logger).setLevel(logging.ERROR)
+quiet_lightning()
 
 
 def progress_enabled() -> bool:
@@ -65,24 +55,29 @@ def make_trainer(
         job: what distinguishes the training beside its module and the run's settings: what its data are made of.
         gradient_clip: maximal gradient norm, or None.
         precision: Lightning's precision string (``"32-true"``, ``"bf16-mixed"``, …).
-        devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device.
+        devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device; ``auto`` is one device, in this
+            process, also inside a job of SLURM.
         checkpoint_every: steps between checkpoints; None keeps none.
         callbacks: further callbacks.
         log_every: steps between logged values.
         options: further arguments of ``lightning.Trainer``.
     """
     every: list[Callback] = list(callbacks)
+    plugins: list[Any] = options.pop("plugins", [])
     if checkpoint_every:
         key = (job, max_steps, gradient_clip, precision)
         every.append(KeepCheckpoint(Kept.of(run, name, key), checkpoint_every))
+        plugins = [*plugins, WholeFiles()]
     if progress_enabled():
         every.append(TQDMProgressBar(refresh_rate=20))
     accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
+    if num_nodes == 1 and devices in ("auto", 1):
+        plugins = [*plugins, *one_process()]
     return lightning.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
         accelerator=accelerator,
-        devices=1 if accelerator == "cpu" and devices == "auto" else devices,
+        devices=1 if devices == "auto" else devices,
         num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,
@@ -91,7 +86,7 @@ def make_trainer(
         log_every_n_steps=log_every,
         logger=options.pop("logger", False),
         enable_checkpointing=bool(checkpoint_every),
-        plugins=[WholeFiles()] if checkpoint_every else None,
+        plugins=plugins,
         enable_progress_bar=progress_enabled(),
         enable_model_summary=False,
         num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 
+from lib.cores import available_cores, limit_threads
+
 Result = TypeVar("Result")
 
 
 def _prepare() -> None:
-    """One thread a process, and silence: a worker's bars and warnings have no place in a page."""
-    torch.set_num_threads(1)
+    """One thread a process, no longer than its parent, and no bars: they have no place in a page."""
+    _end_with_parent()
+    limit_threads(1)
     os.environ["PAPERS_PROGRESS"] = "0"
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent ends, however that comes about; a killed parent cannot tell its workers.
+
+    The end of the parent closes its end of a pipe. A thread waits for that. On Linux the system also kills the worker
+    by itself, for a thread does not get its turn inside compiled code that holds the interpreter's lock. (``PR_SET_PDEATHSIG``
+    would kill the worker already when the thread ends that started it.)
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def _end_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 class Workers:
@@ -26,7 +57,7 @@ class Workers:
     every job seeds itself.
 
     Args:
-        n: number of processes; 0 means one per core that this process may use, and 1 on a GPU run.
+        n: number of processes; 0 means one for each of :func:`lib.cores.available_cores`, and 1 on a GPU run.
 
     Raises:
         ValueError: for a negative number.
@@ -72,8 +103,3 @@ def _done(value: Result) -> Future[Result]:
     future: Future[Result] = Future()
     future.set_result(value)
     return future
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

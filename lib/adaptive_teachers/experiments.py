@@ -21,6 +21,7 @@ from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
 from lib.records import Run
 from lib.statistics import mean_interval
 from lib.training import fit, make_trainer
+from lib.warning_filters import one_process
 
 Job = tuple[Any, ...]
 EQUAL_COMPUTE = ("TB, 2x steps", "TB, 2x weights", "PRT", "PER")
@@ -340,6 +341,7 @@ def device_trainer_options() -> dict[str, Any]:
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "devices": 1,
+        "plugins": one_process(),
     }
 
 

@@ -8,7 +8,6 @@ norms are clipped member by member, Adam acts number by number, and every run dr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +35,6 @@ from lib.adaptive_teachers.trajectory_balance import (
     trajectory_balance_loss,
     trajectory_balance_residual,
 )
-
-# What a checkpoint needs (generators, counters, curves) is saved by the module itself, after the step; see on_save_checkpoint.
-for _noise in (".*ModelCheckpoint with manual optimization.*", ".*your dataloader is not resumable.*"):
-    warnings.filterwarnings("ignore", message=_noise)
 
 GUARD = 1e-8  # added to the Teacher's reward before its logarithm
 

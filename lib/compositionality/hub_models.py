@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.datasets import DataError
+from lib.datasets import DataError, note_hub_silence, only_cached
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,12 @@ def load(
         if not (local / revision).is_dir():
             raise DataError(f"{source} has no revision {revision!r}")
         place = {"pretrained_model_name_or_path": str(local / revision)}
+    place["local_files_only"] = only_cached(place["pretrained_model_name_or_path"])
     try:
         tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
         model = AutoModel.from_pretrained(**place, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        note_hub_silence(error)
         first = str(error).strip().splitlines()[0]
         raise DataError(f"{source} at revision {revision!r} cannot be had: {first}") from error
     tokenizer.padding_side = "right"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lib.compilation import njit
 
 _CHUNK = 16
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _keep_smallest(keys: np.ndarray, count: int, kept: int) -> None:
     """Move the ``kept`` smallest of keys[:count] to its front, in no order (quickselect)."""
     low, high = 0, count - 1
@@ -32,7 +33,7 @@ def _keep_smallest(keys: np.ndarray, count: int, kept: int) -> None:
             return
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _put(
     keys: np.ndarray, counts: np.ndarray, limits: np.ndarray, m: int, i: int, bits: int, other: int
 ) -> None:
@@ -47,7 +48,7 @@ def _put(
         limits[i] = keys[i, :m].max() >> 32
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"}, nogil=True)
+@njit(fastmath={"reassoc", "contract"})
 def collect(
     product: np.ndarray,
     norms: np.ndarray,
@@ -94,7 +95,7 @@ def collect(
                     _put(keys, counts, limit_bits, m, j, bits[c], i)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def finish(keys: np.ndarray, counts: np.ndarray, m: int, candidates: np.ndarray, limits: np.ndarray) -> None:
     """Empty the reservoirs of :func:`collect`.
 
@@ -114,7 +115,7 @@ def finish(keys: np.ndarray, counts: np.ndarray, m: int, candidates: np.ndarray,
             candidates[i, c] = keys[i, c] & 0xFFFFFFFF
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"}, nogil=True)
+@njit(fastmath={"reassoc", "contract"})
 def squared_distances(x: np.ndarray, rows: np.ndarray, candidates: np.ndarray, out: np.ndarray) -> None:
     """Write out[b, c] = Σ_d (x[rows[b], d] − x[candidates[b, c], d])².
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.datasets import DataError
+from lib.datasets import DataError, note_hub_silence, only_cached
 from lib.ddpp.dit import DiT
 from lib.ddpp.proteins import RESIDUES
 from lib.ddpp.rewards import Reward
@@ -47,13 +47,15 @@ def load_pretrained(kind: str, source: str, **options: Any) -> Any:
             "models of the hub need the package transformers: pip install transformers"
         ) from error
     loader = getattr(transformers, kind)
+    options |= {"trust_remote_code": False, "local_files_only": only_cached(source)}
     try:
         if kind == "AutoTokenizer":
-            return loader.from_pretrained(source, trust_remote_code=False)
+            return loader.from_pretrained(source, **options)
         model, report = loader.from_pretrained(
-            source, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+            source, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
+        note_hub_silence(error)
         raise DataError(f"{source} cannot be had: {_first_line(error)}") from error
     missing = [name for name in report["missing_keys"] if "contact_head" not in name and "pooler" not in name]
     if missing:
@@ -73,8 +75,10 @@ def snapshot(source: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=only_cached(source)))
     except (ImportError, OSError, ValueError) as error:
+        note_hub_silence(error)
         raise DataError(f"{source} cannot be had: {_first_line(error)}") from error
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lib import training
+from lib.warning_filters import one_process
 
 # What Lightning warns of is meant here: a frozen prior and dropout that is off, weights saved after their step, and batches that
 # come from the module's own generator and not from the loader.
@@ -69,6 +70,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        plugins=one_process(),
     )
     with (
         torch.random.fork_rng(devices=[device.index or 0] if on_gpu else []),

@@ -32,13 +32,15 @@ from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
+from lib.compilation import njit
+
 SERIAL_BELOW = 1 << 15  # elements; a smaller scan costs less than handing it to threads
 # A kind is a tuple whose length is its number: its length is part of the compiled signature, so that each kind is
 # compiled when it is first used, and no other.
 KINDS = {"min_gru": (0,), "min_lstm": (0, 0), "min_lstm_normalised": (0, 0, 0)}
 
 # contract: a·b + c may be one fused instruction. The flag changes rounding only, never the treatment of NaN or inf.
-_compile: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+_compile: Any = njit(error_model="numpy", fastmath={"contract"})
 _inline: Any = numba.njit(inline="always", error_model="numpy")
 _intrinsic: Any = intrinsic
 Range = tuple[int, int]

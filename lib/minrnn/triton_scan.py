@@ -29,6 +29,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lib.triton_cache import ensure_triton_cache
+
 KINDS = {"scan": 0, "min_gru": 1, "min_lstm": 2, "min_lstm_normalised": 3}
 PARTS = {"scan": 1, "min_gru": 2, "min_lstm": 3, "min_lstm_normalised": 3}
 STEPS = 32  # BT, steps in a tile
@@ -37,6 +39,7 @@ PROGRAMS_PER_MULTIPROCESSOR = 4  # below this many, T is cut into segments
 TILES_PER_SEGMENT = 4  # at least
 
 _jit: Any = triton.jit
+ensure_triton_cache()
 
 
 # --- inside a tile ------------------------------------------------------------------------------------------------

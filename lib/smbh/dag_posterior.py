@@ -39,11 +39,11 @@ from functools import cache
 from math import comb
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
+from lib.compilation import njit
 from lib.smbh.bge_score import Array, DataMatrixError, membership, set_sizes
 
 # Data sets that go through the linear sweep side by side, and up to which n: beyond, the tables outgrow the cache and
@@ -162,7 +162,7 @@ def compress(subset: int, members: int) -> int:
     return result
 
 
-@numba.njit(cache=True)
+@njit()
 def _fill_states(row: np.ndarray, block: np.ndarray, state: np.ndarray) -> None:
     everything = row.size - 2
     for X in range(everything + 1):
@@ -204,9 +204,7 @@ class Kernels(NamedTuple):
 def kernels(semiring: Semiring, lanes: int) -> Kernels:
     """Compile the sweeps for one number system and one number of data sets side by side."""
     add, multiply, zero, one = semiring
-    compiled = numba.njit(
-        cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
-    )
+    compiled = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
     @compiled
     def local_sums(lattice, w, beta):

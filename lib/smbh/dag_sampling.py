@@ -11,15 +11,15 @@ Markov chain, no burn-in, no correlation: the standard error of any functional o
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lib.compilation import njit
 from lib.smbh.bge_score import DataMatrixError
 from lib.smbh.dag_posterior import LOGARITHMS, Lattice, Sweep, check_scores, compress
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _walk(
     lattice: Lattice,
     scores: np.ndarray,

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from lib.compilation import njit
 from lib.datasets import locate
 from lib.smbh.bge_score import Array, DataMatrixError, log_scores, membership, standardise
 from lib.smbh.dag_posterior import check_scores, dag_posterior
@@ -87,7 +87,7 @@ def dags_in_partition(layers: list[int]) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _visit(
     layer_lists: np.ndarray,
     weights: np.ndarray,

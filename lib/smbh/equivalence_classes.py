@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import factorial
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lib.compilation import njit
 from lib.smbh.bge_score import Array, DataMatrixError
 from lib.smbh.top_dags import TopDags, top_dags
 
@@ -80,7 +80,7 @@ class EdgeShares:
     standard_error: Array
 
 
-@numba.njit(cache=True)
+@njit()
 def _keys(parents: np.ndarray, words: np.ndarray) -> None:
     n = parents.shape[1]
     for g in range(parents.shape[0]):
@@ -101,7 +101,7 @@ def _keys(parents: np.ndarray, words: np.ndarray) -> None:
                     place += 1
 
 
-@numba.njit(cache=True)
+@njit()
 def _complete_pattern(parents: np.ndarray, into: np.ndarray, line: np.ndarray) -> None:
     """Fill the masks ``into[j]`` (i with i -> j compelled) and ``line[j]`` (i with i - j reversible) of one DAG."""
     n = parents.size
@@ -143,7 +143,7 @@ def _complete_pattern(parents: np.ndarray, into: np.ndarray, line: np.ndarray) -
         line[j] = adjacent[j] & ~into[j] & ~out
 
 
-@numba.njit(cache=True)
+@njit()
 def _component(neighbours: np.ndarray, start: int, inside: int) -> int:
     """Mask of the nodes of ``inside`` that can be reached from ``start``."""
     reached = 1 << start
@@ -157,7 +157,7 @@ def _component(neighbours: np.ndarray, start: int, inside: int) -> int:
         reached = more
 
 
-@numba.njit(cache=True)
+@njit()
 def _orientations(neighbours: np.ndarray, component: int) -> int:
     """Number of acyclic orientations without unshielded collider of a connected chordal graph (He, Jia, Yu 2015)."""
     n = neighbours.size
@@ -218,7 +218,7 @@ def _orientations(neighbours: np.ndarray, component: int) -> int:
     return total
 
 
-@numba.njit(cache=True)
+@njit()
 def _describe(parents: np.ndarray, sizes: np.ndarray, compelled: np.ndarray, reversible: np.ndarray) -> None:
     n = parents.shape[1]
     into, line = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lib.compilation import njit
 from lib.smbh.bge_score import Array, DataMatrixError
 from lib.smbh.dag_posterior import LOGARITHMS, MAX_PRODUCT, Lattice, Sweep, check_scores, compress
 
@@ -41,7 +41,7 @@ class TopDags:
         return float(np.exp(self.log_probability).sum())
 
 
-@numba.njit(cache=True, nogil=True)
+@njit()
 def _search(
     lattice: Lattice,
     scores: np.ndarray,
