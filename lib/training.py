@@ -12,7 +12,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from tqdm import tqdm
 
-from lib.checkpoints import KeepCheckpoint, Kept, WholeFiles
+from lib.checkpoints import KeepCheckpoint, WholeFiles, keeping
 from lib.records import Run
 
 PROGRESS_VARIABLE = "PAPERS_PROGRESS"
@@ -72,9 +72,9 @@ def make_trainer(
         options: further arguments of ``lightning.Trainer``.
     """
     every: list[Callback] = list(callbacks)
-    if checkpoint_every:
-        key = (job, max_steps, gradient_clip, precision)
-        every.append(KeepCheckpoint(Kept.of(run, name, key), checkpoint_every))
+    keep = keeping(run, name, (job, max_steps, gradient_clip, precision), checkpoint_every)
+    if keep is not None:
+        every.append(keep)
     if progress_enabled():
         every.append(TQDMProgressBar(refresh_rate=20))
     accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
@@ -90,8 +90,8 @@ def make_trainer(
         callbacks=every,
         log_every_n_steps=log_every,
         logger=options.pop("logger", False),
-        enable_checkpointing=bool(checkpoint_every),
-        plugins=[WholeFiles()] if checkpoint_every else None,
+        enable_checkpointing=keep is not None,
+        plugins=None if keep is None else [WholeFiles()],
         enable_progress_bar=progress_enabled(),
         enable_model_summary=False,
         num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),
@@ -99,7 +99,9 @@ def make_trainer(
     )
 
 
-def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None) -> None:
+def fit(
+    trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None, *, job: Any = ()
+) -> None:
     """Fit ``module``, from the training's last checkpoint if an interrupted run left one.
 
     A training that had ended already is loaded and takes no step: what follows a training is therefore done by its caller, not
@@ -107,6 +109,7 @@ def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any
 
     Args:
         data: a LightningDataModule, a DataLoader, or None if the module brings its own.
+        job: what belongs to the checkpoint's key and is known only here.
 
     Raises:
         CheckpointError: if two trainings of one run bear the same name, or a checkpoint cannot be written.
@@ -115,7 +118,7 @@ def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any
     last = None
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, KeepCheckpoint):
-            last = callback.claim(module)
+            last = callback.claim(module, job)
     keywords = (
         {"datamodule": data}
         if isinstance(data, lightning.LightningDataModule)
