@@ -211,6 +211,16 @@ class KeepCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path)
 
 
+def keeping(run: Run[Any], label: str, job: Any, every: int | None) -> KeepCheckpoint | None:
+    """What keeps the checkpoints of the training ``label`` of ``run``; plain and picklable until the training starts.
+
+    Args:
+        job: see :meth:`Kept.of`.
+        every: optimiser steps between checkpoints; None keeps none, and gives None.
+    """
+    return None if every is None else KeepCheckpoint(Kept.of(run, label, job), every)
+
+
 def is_whole(path: Path) -> bool:
     """Whether the file is a complete zip archive, as torch writes them, with the checksum of every member."""
     try:

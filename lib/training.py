@@ -10,7 +10,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from tqdm import tqdm
 
-from lib.checkpoints import KeepCheckpoint, Kept, WholeFiles
+from lib.checkpoints import KeepCheckpoint, WholeFiles, keeping
 from lib.records import Run
 from lib.warning_filters import one_process, quiet_lightning
 
@@ -63,16 +63,15 @@ def make_trainer(
         options: further arguments of ``lightning.Trainer``.
     """
     every: list[Callback] = list(callbacks)
-    plugins: list[Any] = options.pop("plugins", [])
-    if checkpoint_every:
-        key = (job, max_steps, gradient_clip, precision)
-        every.append(KeepCheckpoint(Kept.of(run, name, key), checkpoint_every))
-        plugins = [*plugins, WholeFiles()]
+    plugins: list[Any] = [*options.pop("plugins", ()), WholeFiles()]
+    keep = keeping(run, name, (job, max_steps, gradient_clip, precision), checkpoint_every)
+    if keep is not None:
+        every.append(keep)
     if progress_enabled():
         every.append(TQDMProgressBar(refresh_rate=20))
     accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
     if num_nodes == 1 and devices in ("auto", 1):
-        plugins = [*plugins, *one_process()]
+        plugins += one_process()
     return lightning.Trainer(
         max_steps=max_steps,
         max_epochs=-1,
@@ -85,7 +84,7 @@ def make_trainer(
         callbacks=every,
         log_every_n_steps=log_every,
         logger=options.pop("logger", False),
-        enable_checkpointing=bool(checkpoint_every),
+        enable_checkpointing=keep is not None,
         plugins=plugins,
         enable_progress_bar=progress_enabled(),
         enable_model_summary=False,
@@ -94,7 +93,9 @@ def make_trainer(
     )
 
 
-def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None) -> None:
+def fit(
+    trainer: lightning.Trainer, module: lightning.LightningModule, data: Any = None, *, job: Any = ()
+) -> None:
     """Fit ``module``, from the training's last checkpoint if an interrupted run left one.
 
     A training that had ended already is loaded and takes no step: what follows a training is therefore done by its caller, not
@@ -102,6 +103,7 @@ def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any
 
     Args:
         data: a LightningDataModule, a DataLoader, or None if the module brings its own.
+        job: what belongs to the checkpoint's key and is known only here.
 
     Raises:
         CheckpointError: if two trainings of one run bear the same name, or a checkpoint cannot be written.
@@ -110,7 +112,7 @@ def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any
     last = None
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, KeepCheckpoint):
-            last = callback.claim(module)
+            last = callback.claim(module, job)
     keywords = (
         {"datamodule": data}
         if isinstance(data, lightning.LightningDataModule)

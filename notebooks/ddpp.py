@@ -554,9 +554,7 @@ for name in list(image_experiments.targets(settings))[1:]:
 
 # %%
 if settings.image_grey_levels:
-    grey = workers.start(
-        image_experiments.grey_job, [(settings, digit_paths, run.seed, run.device)]
-    ).results()[0]
+    grey = workers.start(image_experiments.grey_job, [(run, digit_paths)]).results()[0]
     show_table(image_figures.image_table(grey), caption="16 grey levels, shown and not judged.")
     show(
         image_figures.image_figure(grey),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.checkpoints import KeepCheckpoint
 from lib.ddpp.denoisers import EmbeddingMLP
 from lib.ddpp.dit import DiT, DiTLogZ
 from lib.ddpp.exact_law import (
@@ -182,7 +183,13 @@ def moments_of_evaluation(steps: int, evaluations: int) -> list[int]:
 
 
 def train_problem(
-    problem: Problem, prior: nn.Module, method: str, seed: int, budget: Budget, device: torch.device
+    problem: Problem,
+    prior: nn.Module,
+    method: str,
+    seed: int,
+    budget: Budget,
+    device: torch.device,
+    keep: KeepCheckpoint | None = None,
 ) -> SteeredRun:
     """Tune ``prior`` with one method and one seed, within the budget."""
     spec = METHODS[choose("method", method, METHODS)]
@@ -199,6 +206,7 @@ def train_problem(
         device=device,
         log_z_model=log_z_head(prior, seed) if spec.objective in ("lb", "subtrajectory") else None,
         keep_at=moments[:-1],
+        keep=keep,
         steps=steps,
         batch_size=budget.batch,
         learning_rate=budget.rate,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.checkpoints import keeping
 from lib.ddpp import gb1
 from lib.ddpp.denoisers import EmbeddingMLP
 from lib.ddpp.denoising_posterior import importance_log_z
@@ -43,7 +44,6 @@ from lib.ddpp.profiles import Settings
 from lib.ddpp.single_step_bias import Optimum, predicted_optimum
 from lib.records import Run
 from lib.statistics import Interval, mean_interval
-from lib.training import checkpoint_folder
 
 Job = tuple[Any, ...]
 HALF_PLANE, CORNER, DIAGONAL, GB1 = "half plane", "corner", "half plane, diagonal data", "GB1"
@@ -103,8 +103,7 @@ def pretrain_grid(run: Run[Settings], task: GridTask) -> nn.Module:
         decay="linear",
         seed=run.seed,
         device=run.device,
-        checkpoint_dir=checkpoint_folder(run, f"grid-{task.prior}") if s.checkpoint_every else None,
-        checkpoint_every=s.checkpoint_every,
+        keep=keeping(run, f"grid-{task.prior}", task, s.checkpoint_every),
     ).cpu()
 
 
@@ -121,6 +120,7 @@ def pretrain_gb1(run: Run[Settings], landscape: gb1.Landscape) -> nn.Module:
         decay="linear",
         seed=run.seed,
         device=run.device,
+        keep=keeping(run, "gb1-prior", landscape, s.checkpoint_every),
     ).cpu()
 
 
@@ -247,7 +247,9 @@ def train(
     run: Run[Settings], problem: Problem, prior: nn.Module, method: str, seed: int, budget: Budget
 ) -> SteeredRun:
     """One job."""
-    return train_problem(problem, prior.to(run.device), method, seed, budget, run.device)
+    label, job = f"{problem.name}-{method}-{seed}", (problem, method, seed, budget)
+    keep = keeping(run, label, job, run.settings.checkpoint_every)
+    return train_problem(problem, prior.to(run.device), method, seed, budget, run.device, keep)
 
 
 # --- reading results ----------------------------------------------------------------------------------------------------

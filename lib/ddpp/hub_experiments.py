@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.checkpoints import keeping
 from lib.datasets import DataError
 from lib.ddpp.dit import DiT, DiTLogZ
 from lib.ddpp.hub_models import (
@@ -45,7 +46,6 @@ from lib.ddpp.rewards import Reward
 from lib.ddpp.samplers import sample
 from lib.ddpp.steering import steer
 from lib.records import Run
-from lib.training import checkpoint_folder
 
 Result = TypeVar("Result")
 PARTICLES = 10
@@ -121,8 +121,7 @@ def samples_of(
         seed=seed,
         device=run.device,
         log_z_model=log_z_model if method == "lb" else None,
-        checkpoint_dir=checkpoint_folder(run, f"{name}-{method}-{seed}"),
-        checkpoint_every=run.settings.checkpoint_every,
+        keep=keeping(run, f"{name}-{method}-{seed}", (method, seed), run.settings.checkpoint_every),
         steps=tuning_steps,
         sampling_steps=sampling_steps,
         refill_every=refill_every,
@@ -356,8 +355,7 @@ def hub_review_rows(run: Run[Settings]) -> list[ReviewRow]:
         ema_decay=0.99,
         seed=run.seed,
         device=run.device,
-        checkpoint_dir=checkpoint_folder(run, "reviews-prior"),
-        checkpoint_every=s.checkpoint_every,
+        keep=keeping(run, "reviews-prior", (), s.checkpoint_every),
     )
     rows = []
     for method in REVIEW_METHODS:

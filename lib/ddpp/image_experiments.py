@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import datasets
+from lib.checkpoints import KeepCheckpoint, keeping
 from lib.ddpp.classifier import ClassReward, DigitClassifier, accuracy, train_classifier
 from lib.ddpp.dit import DiT, DiTLogZ
 from lib.ddpp.image_metrics import class_histogram, feature_likelihood_divergence, frechet_distance
@@ -31,7 +32,6 @@ from lib.ddpp.steering import steer
 from lib.ddpp.weighted_denoising import effective_sample_size
 from lib.profiles import choose
 from lib.records import Run
-from lib.training import checkpoint_folder
 
 Job = tuple[Any, ...]
 Features = Callable[[Tensor], Tensor]
@@ -150,7 +150,7 @@ def prepare(
     paths: Sequence[Path] | None,
     seed: int,
     device: torch.device,
-    checkpoint_dir: Path | None = None,
+    keep: KeepCheckpoint | None = None,
 ) -> Prepared:
     """Train the two classifiers and pretrain the prior."""
     limit = None if settings.image_full_training_set else SHORT_TRAINING_SET
@@ -181,8 +181,7 @@ def prepare(
         seed=seed,
         device=device,
         precision=settings.image_precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=settings.checkpoint_every,
+        keep=keep,
     )
     judge = classifiers["judge"]
     reference = {
@@ -338,7 +337,7 @@ def steering_job(
     method: str,
     seed: int,
     device: torch.device,
-    checkpoint_dir: Path | None = None,
+    keep: KeepCheckpoint | None = None,
 ) -> list[ImageRow]:
     """Tune the prior to one target by one objective, and measure the tuned model at its last step."""
     started = time.perf_counter()
@@ -373,8 +372,7 @@ def steering_job(
         seed=seed,
         device=device,
         precision=settings.image_precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=settings.checkpoint_every,
+        keep=keep,
         gradient_clip=1.0,
         refill_every=settings.image_refill_every,
         refill_size=settings.image_refill_size,
@@ -410,8 +408,8 @@ def steering_job(
 
 def prepare_jobs(run: Run[Settings], paths: Sequence[Path] | None) -> list[Job]:
     """One job: the prior and the two classifiers."""
-    folder = checkpoint_folder(run, "digits-prior")
-    return [(run.settings, paths, run.seed, run.device, folder)]
+    keep = keeping(run, "digits-prior", (), run.settings.checkpoint_every)
+    return [(run.settings, paths, run.seed, run.device, keep)]
 
 
 def baseline_jobs(run: Run[Settings], prepared: Prepared) -> list[Job]:
@@ -426,9 +424,17 @@ def steering_jobs(run: Run[Settings], prepared: Prepared) -> list[Job]:
     for target in targets(s):
         for method in s.image_methods if target == EVEN_NAME else s.image_rare_methods:
             for seed in run.seeds(s.image_seeds):
-                folder = checkpoint_folder(run, f"{target.replace(' ', '-')}-{method}-{seed}")
-                jobs.append((prepared, s, target, method, seed, run.device, folder))
+                keep = _keep_steering(run, "digits", prepared, target, method, seed)
+                jobs.append((prepared, s, target, method, seed, run.device, keep))
     return jobs
+
+
+def _keep_steering(
+    run: Run[Settings], images: str, prepared: Prepared, target: str, method: str, seed: int
+) -> KeepCheckpoint | None:
+    """The checkpoints of one :func:`steering_job`."""
+    label, job = f"{images}-{target}-{method}-{seed}", (target, method, seed, prepared.reward)
+    return keeping(run, label, job, run.settings.checkpoint_every)
 
 
 def grey_settings(settings: Settings) -> Settings:
@@ -436,15 +442,14 @@ def grey_settings(settings: Settings) -> Settings:
     return replace(settings, image_symbols=settings.image_grey_levels, image_rare_digit=-1, image_seeds=1)
 
 
-def grey_job(
-    settings: Settings, paths: Sequence[Path] | None, seed: int, device: torch.device
-) -> list[ImageRow]:
+def grey_job(run: Run[Settings], paths: Sequence[Path] | None) -> list[ImageRow]:
     """Prior with V = grey levels, then base, Best-of-N, SIR, SVDD and every objective on even digits, one seed."""
-    own = grey_settings(settings)
-    prepared = prepare(own, paths, seed, device)
+    own, seed, device = grey_settings(run.settings), run.seed, run.device
+    prepared = prepare(own, paths, seed, device, keeping(run, "grey-prior", own, own.checkpoint_every))
     rows = baseline_job(prepared, own, seed, True, device)
     for method in own.image_methods:
-        rows += steering_job(prepared, own, EVEN_NAME, method, seed, device)
+        keep = _keep_steering(run, "grey", prepared, EVEN_NAME, method, seed)
+        rows += steering_job(prepared, own, EVEN_NAME, method, seed, device, keep)
     return rows
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lib.checkpoints import KeepCheckpoint
 from lib.ddpp.trainer import fit
 
 EPSILON = 1e-3  # of the log-linear schedule, and the smallest time of a loss
@@ -227,11 +227,13 @@ class MaskedDiffusion(lightning.LightningModule):
         self.generator: torch.Generator | None = None
         self.losses: list[Tensor] = []
         self.done = 0
-        self._saved: list[Tensor] | None = None
+        self._saved: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        """Generators and data move to the device of the training."""
+        """Generator and data on the device of the training; what a checkpoint held goes back into the generator."""
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
+        if self._saved is not None:
+            self.generator.set_state(self._saved.cpu())
         if isinstance(self.data, Tensor):
             self.data = self.data.to(self.device)
         self.denoiser.train()
@@ -249,7 +251,6 @@ class MaskedDiffusion(lightning.LightningModule):
     def training_step(self, _: Any, index: int) -> None:
         """One AdamW step on the mean NELBO."""
         assert self.generator is not None
-        self._restore_generators()
         clean = self.batch()
         t = low_discrepancy_times(len(clean), self.generator)
         loss = nelbo(self.denoiser, clean, t, self.generator, self.time_conditioned).mean()
@@ -285,29 +286,15 @@ class MaskedDiffusion(lightning.LightningModule):
         return torch.utils.data.DataLoader(range(self.steps), batch_size=None)  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Counters and the states of the generators (the global one draws the dropout)."""
+        """Counter, losses and the state of the module's own generator."""
         assert self.generator is not None
-        states = [self.generator.get_state(), torch.get_rng_state()]
-        if self.device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self.device))
-        checkpoint["masked_diffusion"] = {"done": self.done, "generators": states, "losses": self.losses}
+        state = self.generator.get_state()
+        checkpoint["masked_diffusion"] = {"done": self.done, "generator": state, "losses": self.losses}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue exactly where the checkpoint was written."""
         saved = checkpoint["masked_diffusion"]
-        self.done, self.losses = saved["done"], saved["losses"]
-        self._saved = saved["generators"]
-
-    def _restore_generators(self) -> None:
-        """What a checkpoint held, at the first step after it: until then Lightning itself draws from the global generator."""
-        if self._saved is None:
-            return
-        assert self.generator is not None
-        self.generator.set_state(self._saved[0].cpu())
-        torch.set_rng_state(self._saved[1].cpu())
-        if len(self._saved) > 2:
-            torch.cuda.set_rng_state(self._saved[2].cpu(), self.device)
-        self._saved = None
+        self.done, self.losses, self._saved = saved["done"], saved["losses"], saved["generator"]
 
     def result(self) -> nn.Module:
         """The trained denoiser in eval mode: its moving average where there is one."""
@@ -325,14 +312,13 @@ def pretrain(
     seed: int = 0,
     device: torch.device | str = "cpu",
     precision: Any = "32-true",
-    checkpoint_dir: Path | None = None,
-    checkpoint_every: int | None = None,
+    keep: KeepCheckpoint | None = None,
     **options: Any,
 ) -> nn.Module:
     """Pretrain ``denoiser`` in place and return it (its moving average with ``ema_decay``) in eval mode on ``device``.
 
     Args:
-        checkpoint_dir, checkpoint_every: where and how often a checkpoint is written; a training that finds one resumes.
+        keep: where and how often a checkpoint is written; its job has to name a function that stands for the data.
         options: further arguments of :class:`MaskedDiffusion`.
     """
     module = MaskedDiffusion(
@@ -350,8 +336,8 @@ def pretrain(
         seed=seed,
         device=device,
         precision=precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=checkpoint_every,
+        job=(data, batch_size, learning_rate, options),
+        keep=keep,
     )
     return module.result().to(device)
 

@@ -16,7 +16,6 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lib.checkpoints import KeepCheckpoint
 from lib.ddpp.denoisers import EmbeddingLogZ, TabulatedDenoiser
 from lib.ddpp.denoising_posterior import (
     importance_log_z,
@@ -592,16 +592,15 @@ def steer(
     data: Tensor | None = None,
     keep_at: Sequence[int] = (),
     precision: Any = "32-true",
-    checkpoint_dir: Path | None = None,
-    checkpoint_every: int | None = None,
+    keep: KeepCheckpoint | None = None,
     **settings: Any,
 ) -> SteeringResult:
     """Tune a copy of ``prior`` towards p(x) R(x)^{1/β}.
 
     Args:
         prior, reward, method, log_z_model, data, keep_at: see :class:`Steering`.
-        checkpoint_dir, checkpoint_every: where, and after how many steps (rounded up to whole rounds), a checkpoint is
-            written; a training that finds one resumes.
+        keep: where, and after how many steps (rounded up to whole rounds), a checkpoint is written; its job has to name the
+            reward.
         precision: Lightning's precision string, not float16's: inside a round its loss scaling would be bypassed.
         settings: fields of :class:`SteeringSettings`.
 
@@ -621,8 +620,8 @@ def steer(
         seed=seed,
         device=device,
         precision=precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=None if checkpoint_every is None else math.ceil(checkpoint_every / ROUND),
+        job=(method, chosen, data, module.keep_at),
+        keep=None if keep is None else KeepCheckpoint(keep.kept, math.ceil(keep.every / ROUND)),
     )
     trained = module.trained().eval()
     head = module.log_z_model

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.checkpoints import KeepCheckpoint, keeping
 from lib.ddpp.dit import DiT, DiTLogZ
 from lib.ddpp.inference_steering import best_of_n, sir_pool, svdd
 from lib.ddpp.masked_diffusion import pretrain
@@ -26,7 +27,6 @@ from lib.ddpp.sentences import (
 )
 from lib.ddpp.steering import steer
 from lib.records import Run
-from lib.training import checkpoint_folder
 
 Job = tuple[Any, ...]
 EXAMPLES = 6
@@ -69,7 +69,7 @@ def prepare_text(
     path: Path | None,
     seed: int,
     device: torch.device,
-    checkpoint_dir: Path | None = None,
+    keep: KeepCheckpoint | None = None,
 ) -> PreparedText:
     """Split the sentences, fit reward, judge and trigram model, and pretrain the prior.
 
@@ -102,8 +102,7 @@ def prepare_text(
         seed=seed,
         device=device,
         precision=settings.text_precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=settings.checkpoint_every,
+        keep=keep,
     )
     return PreparedText(task, prior.cpu())  # any process can take it from there
 
@@ -167,7 +166,7 @@ def text_steering_job(
     method: str,
     seed: int,
     device: torch.device,
-    checkpoint_dir: Path | None = None,
+    keep: KeepCheckpoint | None = None,
 ) -> list[TextRow]:
     """Tune the prior by one objective and measure the tuned model at its last step."""
     started = time.perf_counter()
@@ -191,8 +190,7 @@ def text_steering_job(
         seed=seed,
         device=device,
         precision=settings.text_precision,
-        checkpoint_dir=checkpoint_dir,
-        checkpoint_every=settings.checkpoint_every,
+        keep=keep,
         completions=settings.text_completions,
         refill_every=settings.text_refill_every,
         refill_size=settings.text_refill_size,
@@ -209,7 +207,8 @@ def text_steering_job(
 
 def prepare_text_jobs(run: Run[Settings], path: Path | None) -> list[Job]:
     """One job: the sentences and the prior."""
-    return [(run.settings, path, run.seed, run.device, checkpoint_folder(run, "sentences-prior"))]
+    keep = keeping(run, "sentences-prior", (), run.settings.checkpoint_every)
+    return [(run.settings, path, run.seed, run.device, keep)]
 
 
 def text_baseline_jobs(run: Run[Settings], prepared: PreparedText) -> list[Job]:
@@ -219,12 +218,14 @@ def text_baseline_jobs(run: Run[Settings], prepared: PreparedText) -> list[Job]:
 
 def text_steering_jobs(run: Run[Settings], prepared: PreparedText) -> list[Job]:
     """One job per objective and seed."""
-    s = run.settings
-    return [
-        (prepared, s, method, seed, run.device, checkpoint_folder(run, f"sentences-{method}-{seed}"))
-        for method in s.text_methods
-        for seed in run.seeds(s.text_seeds)
-    ]
+    s, reward = run.settings, prepared.task.reward
+    jobs: list[Job] = []
+    for method in s.text_methods:
+        for seed in run.seeds(s.text_seeds):
+            job = (method, seed, reward.weights, reward.bias, reward.exponent)
+            keep = keeping(run, f"sentences-{method}-{seed}", job, s.checkpoint_every)
+            jobs.append((prepared, s, method, seed, run.device, keep))
+    return jobs
 
 
 def measure_text(run: Run[Settings], rows: Sequence[TextRow]) -> None:
