@@ -19,11 +19,13 @@ PROGRESS_VARIABLE = "PAPERS_PROGRESS"
 Item = TypeVar("Item")
 
 # What Lightning says of data loaders' workers, of missing loggers and of tensor cores is about its own defaults,
-# which this collection has chosen on purpose.
+# which this collection has chosen on purpose. A loader that cannot be resumed is no harm: what a step reads depends on its number
+# or on generators that the checkpoint holds.
 for _noise in (
     ".*LeafSpec.*is deprecated.*",
     ".*does not have many workers.*",
     ".*GPU available but not used.*",
+    ".*your dataloader is not resumable.*",
 ):
     warnings.filterwarnings("ignore", message=_noise)
 for _logger in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):

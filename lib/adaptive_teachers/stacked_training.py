@@ -8,7 +8,6 @@ norms are clipped member by member, Adam acts number by number, and every run dr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +35,6 @@ from lib.adaptive_teachers.trajectory_balance import (
     trajectory_balance_loss,
     trajectory_balance_residual,
 )
-
-# What a checkpoint needs (generators, counters, curves) is saved by the module itself, after the step; see on_save_checkpoint.
-for _noise in (".*ModelCheckpoint with manual optimization.*", ".*your dataloader is not resumable.*"):
-    warnings.filterwarnings("ignore", message=_noise)
 
 GUARD = 1e-8  # added to the Teacher's reward before its logarithm
 
@@ -303,14 +298,13 @@ class StackedTraining(lightning.LightningModule):
         if self.calls * self.task.evaluations >= self.evaluated * self.task.batches * self.task.batch:
             self.evaluate()
 
-    def on_train_end(self) -> None:
-        """The last evaluation, with the paper's sampled L1 beside the exact distances."""
-        if self.done < len(self.steps):
-            return
+    def finish(self) -> list[GridResult]:
+        """The last evaluation, with the paper's sampled L1 beside the exact distances; call it once, after the training."""
         law = self.evaluate()
         for result, p in zip(self.results, law, strict=True):
             rng = np.random.default_rng(result.run.seed)
             result.l1 = exact_law.sampled_l1(self.grid, p, self.grid.target, self.task.l1_samples, rng)
+        return self.results
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
