@@ -188,16 +188,22 @@ class KeepCheckpoint(Checkpoint):
         self._random = state_dict["random"]
 
     # A data loader draws a number when its epoch begins. The interrupted run had drawn it where the checkpoint was written inside an
-    # epoch, and had not where it was written at the end of one. Lightning begins an epoch between these two hooks.
+    # epoch, and had not where it was written at the end of one. Lightning begins an epoch between the first two hooks, also for
+    # a training that had ended, which comes to the last one without a step.
 
     def on_fit_start(self, *_: Any) -> None:
         """Go on with the random numbers of a run that was interrupted between two epochs."""
         if self._random is not None and self._epoch_ended:
             set_random_state(self._random)
-            self._random = None
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Go on with the random numbers of a run that was interrupted inside an epoch."""
+        if self._random is not None and not self._epoch_ended:
+            set_random_state(self._random)
+        self._random = None
+
+    def on_fit_end(self, *_: Any) -> None:
+        """Go on with the random numbers that followed a training that had ended."""
         if self._random is not None:
             set_random_state(self._random)
             self._random = None

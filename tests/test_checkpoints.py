@@ -66,11 +66,17 @@ def test_a_killed_training_ends_with_the_same_numbers(tmp_path: Path, batches: i
     assert torch.equal(plain.drawn, kept.drawn)
 
 
-def test_a_training_that_had_ended_takes_no_step(tmp_path: Path) -> None:
-    whole = train(start(tmp_path))
-    again = train(start(tmp_path))
+@pytest.mark.parametrize("batches", [1, 3, 4, 100])
+def test_a_training_that_had_ended_takes_no_step(tmp_path: Path, batches: int) -> None:
+    def numbers_that_follow() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+    whole = train(start(tmp_path), batches=batches)
+    expected = numbers_that_follow()
+    again = train(start(tmp_path), batches=batches)
     assert again.steps_seen == 0
     assert torch.equal(again.drawn, whole.drawn)
+    assert numbers_that_follow() == expected
 
 
 def test_the_key_covers_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

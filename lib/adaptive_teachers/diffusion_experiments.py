@@ -58,9 +58,11 @@ def diffusion_jobs(run: Run[Settings]) -> list[Job]:
         for sigma in s.diffusion_other_sigmas
         for seed in run.seeds(s.diffusion_panel_seeds)
     ]
-    jobs = _jobs(run, GaussianMixture(), main, sampler_sizes(s, s.diffusion_iterations, snapshots=3))
+    jobs = _jobs(run, "diffusion", GaussianMixture(), main, sampler_sizes(s, s.diffusion_iterations, 3))
     if others:
-        jobs += _jobs(run, GaussianMixture(), others, sampler_sizes(s, s.diffusion_panel_iterations))
+        jobs += _jobs(
+            run, "noise-levels", GaussianMixture(), others, sampler_sizes(s, s.diffusion_panel_iterations)
+        )
     if s.diffusion_manywell_iterations:
         wells = [
             SamplerRun(m, seed, s.diffusion_manywell_sigma)
@@ -68,16 +70,18 @@ def diffusion_jobs(run: Run[Settings]) -> list[Job]:
             for seed in run.seeds(s.diffusion_seeds)
         ]
         sizes = sampler_sizes(s, s.diffusion_manywell_iterations, snapshots=1)
-        jobs += _jobs(run, Manywell(s.diffusion_manywell_dim), wells, sizes)
+        jobs += _jobs(run, "diffusion", Manywell(s.diffusion_manywell_dim), wells, sizes)
     return jobs
 
 
-def _jobs(run: Run[Settings], target: Target, runs: Sequence[SamplerRun], sizes: SamplerSizes) -> list[Job]:
+def _jobs(
+    run: Run[Settings], experiment: str, target: Target, runs: Sequence[SamplerRun], sizes: SamplerSizes
+) -> list[Job]:
     every = run.settings.checkpoint_every
     if run.device.type != "cpu":
-        return [(run, target, tuple(runs), sizes, every)]
+        return [(run, target, tuple(runs), sizes, every, experiment)]
     by_cost = sorted({r.method for r in runs}, key=lambda m: -METHODS.index(m))
-    return [(run, target, tuple(r for r in runs if r.method == m), sizes, every) for m in by_cost]
+    return [(run, target, tuple(r for r in runs if r.method == m), sizes, every, experiment) for m in by_cost]
 
 
 def select(

@@ -495,16 +495,20 @@ def train_samplers(
     runs: Sequence[SamplerRun],
     sizes: SamplerSizes,
     checkpoint_every: int | None = None,
+    experiment: str = "diffusion",
 ) -> list[SamplerResult]:
-    """Train a stack of samplers and evaluate them; results in the order of ``runs``."""
+    """Train a stack of samplers and evaluate them; results in the order of ``runs``.
+
+    Args:
+        experiment: what the training is part of; with target and methods it names the checkpoints.
+    """
     module = StackedSamplers(target, runs, sizes)
     methods = "-".join(dict.fromkeys(r.method for r in module.runs))
-    sigmas = "-".join(dict.fromkeys(f"{r.sigma:g}" for r in module.runs))
-    mixings = "-".join(dict.fromkeys(f"{r.mixing:g}" for r in module.runs))
     trainer = make_trainer(
         run,
         max_steps=sizes.iterations,
-        name=f"diffusion-{target.name.replace(' ', '-')}-{methods}-{sigmas}-{mixings}",
+        name=f"{experiment}-{target.name}-{methods}",
+        job=(target, module.runs, sizes),
         checkpoint_every=checkpoint_every,
     )
     fit(trainer, module)

@@ -48,15 +48,30 @@ def grid_task(settings: Settings, calls: int) -> GridTask:
 
 
 def train_grid(
-    run: Run[Settings], dim: int, side: int, runs: list[GridRun], task: GridTask, pb: str = ""
+    run: Run[Settings],
+    dim: int,
+    side: int,
+    runs: list[GridRun],
+    task: GridTask,
+    pb: str = "",
+    experiment: str = "grid",
 ) -> list[GridResult]:
-    """Train one stack of runs on the grid H = ``side``, d = ``dim``; resumes from a checkpoint of an interrupted run."""
+    """Train one stack of runs on the grid H = ``side``, d = ``dim``; resumes from a checkpoint of an interrupted run.
+
+    Args:
+        experiment: what the training is part of; with grid and methods it names the checkpoints.
+    """
     module = StackedTraining(make_grid(run, dim, side, pb), runs, task)
-    name = f"grid-{dim}-{side}-{pb}" + "-".join(sorted({r.method.replace(" ", "_") for r in runs}))
-    every = run.settings.checkpoint_every
-    trainer = make_trainer(run, max_steps=len(module.steps), name=name, checkpoint_every=every)
+    methods = "-".join(dict.fromkeys(r.method for r in runs))
+    trainer = make_trainer(
+        run,
+        max_steps=len(module.steps),
+        name=f"{experiment}-{dim}x{side}-{methods}",
+        job=(dim, side, runs, task, pb),
+        checkpoint_every=run.settings.checkpoint_every,
+    )
     fit(trainer, module)
-    return module.results
+    return module.finish()
 
 
 def grid_jobs(run: Run[Settings]) -> list[Job]:
@@ -93,14 +108,14 @@ def map_jobs(run: Run[Settings]) -> list[Job]:
     """The Teacher on a 2-dimensional grid, small enough to draw; its exact laws are kept."""
     s = run.settings
     task = replace(grid_task(s, s.grid_map_calls), evaluations=8, keep_laws=True)
-    return [(run, 2, s.grid_map_side, [GridRun("Teacher", run.seed)], task)]
+    return [(run, 2, s.grid_map_side, [GridRun("Teacher", run.seed)], task, "", "map")]
 
 
 def border_jobs(run: Run[Settings]) -> list[Job]:
     """PRT, the method that fits best, with the released code's backward policy, on the first grid (finding F2)."""
     s = run.settings
     runs = [GridRun("PRT", seed) for seed in run.seeds(s.grid_further_seeds)]
-    return [(run, *s.grid_sizes[0], runs, grid_task(s, s.grid_reward_calls[0]), "official")]
+    return [(run, *s.grid_sizes[0], runs, grid_task(s, s.grid_reward_calls[0]), "official", "border")]
 
 
 def border_rows(valid: Sequence[GridResult], official: Sequence[GridResult]) -> list[dict[str, Any]]:
@@ -352,4 +367,5 @@ def train_bare(grid: DeceptiveGrid, runs: list[GridRun], task: GridTask) -> Stac
     lightning.Trainer(max_steps=-1, max_epochs=1, accelerator=accelerator, **device_trainer_options()).fit(
         module
     )
+    module.finish()
     return module

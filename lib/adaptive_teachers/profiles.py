@@ -161,6 +161,8 @@ class Settings:
         self._check_samplers()
 
     def _check_grid(self) -> None:
+        if len(set(self.grid_sizes)) < len(self.grid_sizes):
+            raise ParameterError(f"grid_sizes={self.grid_sizes} names one of them twice")
         choose("grid_reward", self.grid_reward, REWARD_FORMS)
         choose("grid_pb", self.grid_pb, BACKWARD_FORMS)
         if not self.grid_sizes or len(self.grid_sizes) != len(self.grid_reward_calls):
@@ -209,7 +211,14 @@ class Settings:
             )
         if not self.sequence_tasks:
             raise ParameterError("sequence_tasks must name at least one task")
-        if min((self.sequence_learning_rate, *self.sequence_other_rates)) <= 0:
+        rates = (self.sequence_learning_rate, *self.sequence_other_rates)
+        for name, values in (
+            ("sequence_tasks", self.sequence_tasks),
+            ("sequence_learning_rate and sequence_other_rates", rates),
+        ):
+            if len(set(values)) < len(values):
+                raise ParameterError(f"{name}: {values} names one of them twice")
+        if min(rates) <= 0:
             raise ParameterError("the learning rates of the sequences must be positive")
         for task in self.sequence_tasks:
             choose("sequence_tasks", task, TASK_NAMES)

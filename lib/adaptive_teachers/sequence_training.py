@@ -283,8 +283,8 @@ class StackedSequences(lightning.LightningModule):
         return torch.optim.Adam(groups, fused=self.device.type in ("cpu", "cuda"))
 
     def train_dataloader(self) -> Any:
-        """One item per round that is left: the samplers make their own data."""
-        return torch.utils.data.DataLoader(range(self.sizes.rounds - self.done), batch_size=None)  # type: ignore[arg-type]
+        """Nothing but a count of the rounds: the samplers make their own data."""
+        return torch.utils.data.DataLoader(range(self.sizes.rounds), batch_size=None)  # type: ignore[arg-type]
 
     # --- records ---
 
@@ -368,11 +368,13 @@ def train_sequences(
 ) -> list[SequenceResult]:
     """Train a stack of samplers on one task and evaluate them; results in the order of ``runs``."""
     module = StackedSequences(task, runs, sizes)
-    methods = "-".join(dict.fromkeys(r.method.replace(" ", "") for r in runs))
+    methods = "-".join(dict.fromkeys(r.method for r in runs))
+    seeds = "-".join(dict.fromkeys(str(r.seed) for r in runs))
     trainer = make_trainer(
         run,
         max_steps=sizes.rounds * module.steps_per_round,
-        name=f"sequences-{task.name}-{methods}-{sizes.learning_rate:g}-{runs[0].seed}",
+        name=f"sequences-{task.name}-{methods}-rate{sizes.learning_rate}-seed{seeds}",
+        job=(task.name, task.source, task.sizes, task.highest, task.log_z, task.modes, runs, sizes),
         checkpoint_every=checkpoint_every,
     )
     fit(trainer, module)

@@ -298,14 +298,13 @@ class StackedTraining(lightning.LightningModule):
         if self.calls * self.task.evaluations >= self.evaluated * self.task.batches * self.task.batch:
             self.evaluate()
 
-    def on_train_end(self) -> None:
-        """The last evaluation, with the paper's sampled L1 beside the exact distances."""
-        if self.done < len(self.steps):
-            return
+    def finish(self) -> list[GridResult]:
+        """The last evaluation, with the paper's sampled L1 beside the exact distances; call it once, after the training."""
         law = self.evaluate()
         for result, p in zip(self.results, law, strict=True):
             rng = np.random.default_rng(result.run.seed)
             result.l1 = exact_law.sampled_l1(self.grid, p, self.grid.target, self.task.l1_samples, rng)
+        return self.results
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:

@@ -99,6 +99,11 @@ class OfflineWindows(lightning.LightningDataModule):
         self.normalisation = Normalisation.of(train, return_scale)
         self._returns_to_go = {id(data): data.returns_to_go for data in (train, held_out)}
 
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """All that the training windows are made of."""
+        return (self.train_set, self.normalisation, self.context, self.batch, self.seed)
+
     def windows(self, data: Trajectories, n: int, rng: np.random.Generator) -> Window:
         """Draw ``n`` windows of ``data``."""
         episode = rng.choice(len(data.lengths), size=n, p=data.lengths / data.lengths.sum())
@@ -216,7 +221,8 @@ def train_decision_model(
     """Train one decision model and return it in evaluation mode.
 
     Args:
-        run: device and output folder. data: windows. seed: of the initial weights. name: of the checkpoints.
+        run: device and output folder. data: windows. seed: of the initial weights.
+        name: of the checkpoints, in this run alone.
     """
     torch.manual_seed(seed)
     if architecture.mixer == "attention":
@@ -233,6 +239,7 @@ def train_decision_model(
         run,
         max_steps=optimisation.steps,
         name=name,
+        job=(architecture, optimisation, seed, data.content),
         gradient_clip=optimisation.clip,
         checkpoint_every=checkpoint_every,
     )

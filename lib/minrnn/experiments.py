@@ -59,6 +59,7 @@ def copying_task(settings: Settings) -> CopyingTask:
 
 def _copying_job(
     run: Run[Settings],
+    experiment: str,
     mixer: str,
     layers: int,
     expansion: float,
@@ -78,6 +79,7 @@ def _copying_job(
         tuple(seeds),
         variants,
         s.checkpoint_every,
+        experiment,
     )
 
 
@@ -85,7 +87,9 @@ def depth_jobs(run: Run[Settings]) -> list[Job]:
     """minGRU and minLSTM at every depth, all seeds in one job; deepest first."""
     s = run.settings
     return [
-        _copying_job(run, mixer, layers, s.copying_expansion, s.copying_steps, run.seeds(s.copying_seeds))
+        _copying_job(
+            run, "depth", mixer, layers, s.copying_expansion, s.copying_steps, run.seeds(s.copying_seeds)
+        )
         for layers in sorted(s.copying_layers, reverse=True)
         for mixer in CELLS
     ]
@@ -95,7 +99,7 @@ def control_jobs(run: Run[Settings]) -> list[Job]:
     """The other mixers of Table 2 with as many layers as the deepest minGRU, one job per seed."""
     s = run.settings
     return [
-        _copying_job(run, mixer, max(s.copying_layers), expansion, s.copying_control_steps, [seed])
+        _copying_job(run, "control", mixer, max(s.copying_layers), expansion, s.copying_control_steps, [seed])
         for mixer, expansion in zip(s.copying_controls, s.copying_control_expansions, strict=True)
         for seed in run.seeds(s.copying_seeds)
     ]
@@ -109,7 +113,16 @@ def bias_jobs(run: Run[Settings]) -> list[Job]:
         variants = tuple(((BIAS_OPTION[mixer], bias),) for bias in biases)
         seeds = run.seeds(s.copying_seeds)
         jobs.append(
-            _copying_job(run, mixer, 2, s.copying_expansion, s.copying_bias_steps, seeds, variants=variants)
+            _copying_job(
+                run,
+                "bias",
+                mixer,
+                2,
+                s.copying_expansion,
+                s.copying_bias_steps,
+                seeds,
+                variants=variants,
+            )
         )
     return jobs
 
@@ -125,7 +138,9 @@ def long_jobs(run: Run[Settings]) -> list[Job]:
         for mixer in CELLS:
             seeds = run.seeds(min(3, s.copying_seeds))
             jobs.append(
-                _copying_job(run, mixer, 3, s.copying_expansion, s.copying_long_steps, seeds, task=task)
+                _copying_job(
+                    run, "long", mixer, 3, s.copying_expansion, s.copying_long_steps, seeds, task=task
+                )
             )
     return jobs
 

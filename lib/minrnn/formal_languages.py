@@ -187,9 +187,14 @@ def train_formal(
     torch.manual_seed(seed)
     model = TokenModel(task.vocabulary, architecture, optimisation)
     data = formal_data(task, batch, longest, seed, longest, test_sequences)
-    name = f"{task_name}-{architecture.mixer}-{architecture.n_layers}-seed{seed}"
     train_tokens(
-        run, model, data, name=name, evaluate_every=optimisation.steps, checkpoint_every=checkpoint_every
+        run,
+        model,
+        data,
+        name=f"formal-{task_name}-{architecture.mixer}-{architecture.n_layers}-seed{seed}",
+        job=(task_name, batch, longest, test_sequences, seed),
+        evaluate_every=optimisation.steps,
+        checkpoint_every=checkpoint_every,
     )
     accuracy = {}
     for length in test_lengths:

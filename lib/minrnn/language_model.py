@@ -265,20 +265,27 @@ def train_language_model(
     seed: int,
     sample_characters: int = 0,
     checkpoint_every: int | None = None,
+    experiment: str = "text",
 ) -> TextResult:
     """Train one model on windows of ``text`` and measure its test loss along the way.
 
     Args:
         name: of the model in the figures. sample_characters: length of the continuation to sample at the end, 0 for none.
+        experiment: what the training is part of; with model, rate and seed it names the checkpoints.
     """
     if architecture.mixer == "attention":
         architecture = replace(architecture, max_positions=task.block)
     torch.manual_seed(seed)
     model = LanguageModel(len(text.alphabet), architecture, optimisation)
     data = TextData(text, task.block, task.batch, seed, task.test_windows)
-    label = f"text-{name}-{optimisation.learning_rate:g}-{len(text.train)}-seed{seed}".replace(" ", "_")
     (history,) = train_tokens(
-        run, model, data, name=label, evaluate_every=task.evaluate_every, checkpoint_every=checkpoint_every
+        run,
+        model,
+        data,
+        name=f"{experiment}-{name}-rate{optimisation.learning_rate}-seed{seed}",
+        job=(text, task, seed),
+        evaluate_every=task.evaluate_every,
+        checkpoint_every=checkpoint_every,
     )
     sample = ""
     if sample_characters:
@@ -307,6 +314,7 @@ def choose_learning_rate(
     optimisation: Optimisation,
     rates: Sequence[float],
     seed: int,
+    checkpoint_every: int | None = None,
 ) -> float:
     """The rate with the lowest loss on the inner split (:func:`inner_split`); a single rate is taken as it is.
 
@@ -317,7 +325,17 @@ def choose_learning_rate(
     losses = []
     for rate in rates:
         trial = replace(optimisation, learning_rate=rate)
-        result = train_language_model(run, name, inner_split(text), task, architecture, trial, seed)
+        result = train_language_model(
+            run,
+            name,
+            inner_split(text),
+            task,
+            architecture,
+            trial,
+            seed,
+            checkpoint_every=checkpoint_every,
+            experiment="rate",
+        )
         losses.append(result.history.loss[-1])
     return rates[losses.index(min(losses))]
 
@@ -336,7 +354,9 @@ def language_model_job(
 ) -> list[TextResult]:
     """Choose the learning rate of one model with the first seed, then train it with every seed."""
     text = text_from(path, 200_000, run.seed)
-    rate = choose_learning_rate(run, name, text, task, architecture, optimisation, rates, seeds[0])
+    rate = choose_learning_rate(
+        run, name, text, task, architecture, optimisation, rates, seeds[0], checkpoint_every
+    )
     chosen = replace(optimisation, learning_rate=rate)
     return [
         train_language_model(

@@ -169,14 +169,13 @@ def minari_results(run: Run[Settings], dataset_id: str) -> list[DecisionResult]:
             data = OfflineWindows(
                 train, rest, s.decision_context, s.decision_batch, seed, return_scale=1000.0
             )
-            name = f"minari-{dataset_id}-{mixer}-seed{seed}".replace("/", "-")
             model = train_decision_model(
                 run,
                 data,
                 architecture,
                 optimisation,
                 seed=seed,
-                name=name,
+                name=f"minari-{dataset_id}-{mixer}-seed{seed}",
                 checkpoint_every=s.checkpoint_every,
             )
             goal = target_return(train)

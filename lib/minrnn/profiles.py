@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lib.minrnn.mixers import MIXERS
@@ -143,6 +144,11 @@ class Settings:
             raise ParameterError(
                 f"copying_data_tokens={self.copying_data_tokens} must lie between 1 and copying_length={self.copying_length}"
             )
+        for name in ("copying_layers", "copying_controls", "copying_long_lengths", "text_models", "decision_sets",
+                     "decision_models", "minari_ids", "formal_tasks"):  # fmt: skip
+            self._check_distinct(name, getattr(self, name))
+        for rates in self.text_learning_rates:
+            self._check_distinct("text_learning_rates", rates)
         if len(self.copying_control_expansions) != len(self.copying_controls):
             raise ParameterError(
                 f"copying_control_expansions={self.copying_control_expansions} needs one number for each of the "
@@ -173,6 +179,12 @@ class Settings:
                 f"text_learning_rates={self.text_learning_rates} needs one non-empty tuple, or one for each of the "
                 f"{len(self.text_models)} text_models"
             )
+
+    @staticmethod
+    def _check_distinct(name: str, values: Sequence[object]) -> None:
+        """Each value stands for trainings of its own, which are named after it."""
+        if len(set(values)) < len(values):
+            raise ParameterError(f"{name}={values} names one of them twice")
 
 
 TEXT_MIXERS = {

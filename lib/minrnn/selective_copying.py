@@ -130,6 +130,7 @@ def train_copying(
     seeds: Sequence[int],
     variants: Sequence[Variant] = ((),),
     checkpoint_every: int | None = None,
+    experiment: str = "copying",
 ) -> list[CopyingResult]:
     """Train one architecture with every seed and every variant of its options.
 
@@ -137,6 +138,7 @@ def train_copying(
 
     Args:
         variants: further mixer options that change initial values only, e.g. ``((("forget_bias", 3.0),), …)``.
+        experiment: what the training is part of; with length, mixer, layers and seed it names the checkpoints.
     """
     members = [
         (seed, replace(architecture, options=(*architecture.options, *variant)))
@@ -148,18 +150,27 @@ def train_copying(
         torch.manual_seed(seed)
         models.append(TokenModel(VOCABULARY, member, optimisation))
         data.append(copying_data(task.batch, task.length, task.n_data, seed, task.evaluation_sequences))
-    label = f"copying-T{task.length}-{architecture.mixer}-{architecture.n_layers}"
+    label = f"{experiment}-T{task.length}-{architecture.mixer}-{architecture.n_layers}"
+    every = {"evaluate_every": task.evaluate_every, "checkpoint_every": checkpoint_every}
     if len(models) > 1 and stackable(models[0]):
         stack = SeedStack(models)
-        every = {"evaluate_every": task.evaluate_every, "checkpoint_every": checkpoint_every}
-        histories = train_tokens(run, stack, StackedBatches(data), name=label, **every)  # type: ignore[arg-type]
+        histories = train_tokens(
+            run,
+            stack,
+            StackedBatches(data),
+            name=label,
+            job=(task, members),
+            **every,  # type: ignore[arg-type]
+        )
         pictures = gate_openings(stack, data[0].evaluation[0][0][:1].expand(len(models), -1))
     else:
         histories, pictures = [], []
-        for (seed, _), model, own in zip(members, models, data, strict=True):
-            name = f"{label}-seed{seed}"
-            every = {"evaluate_every": task.evaluate_every, "checkpoint_every": checkpoint_every}
-            histories += train_tokens(run, model, own, name=name, **every)  # type: ignore[arg-type]
+        for (seed, member), model, own in zip(members, models, data, strict=True):
+            changed = "".join(
+                f"-{option}{value}" for option, value in member.options[len(architecture.options) :]
+            )
+            name = f"{label}{changed}-seed{seed}"
+            histories += train_tokens(run, model, own, name=name, job=(task, seed), **every)  # type: ignore[arg-type]
             pictures += gate_openings(model, data[0].evaluation[0][0][:1])
     sequence = data[0].evaluation[0][0][0].numpy()
     return [

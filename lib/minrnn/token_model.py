@@ -222,6 +222,7 @@ def train_tokens(
     data: EvaluatedData,
     *,
     name: str,
+    job: Any,
     evaluate_every: int,
     checkpoint_every: int | None = None,
     precision: str = "32-true",
@@ -230,7 +231,8 @@ def train_tokens(
 
     Args:
         run: device and output folder.
-        name: names the training's checkpoints.
+        name: names the training's checkpoints, in this run alone.
+        job: what the data are made of, and what distinguishes the models beside their architecture and optimisation.
         evaluate_every: steps between evaluations on ``data.evaluation``.
         checkpoint_every: steps between checkpoints, None for none.
         precision: Lightning's precision string.
@@ -244,6 +246,7 @@ def train_tokens(
         run,
         max_steps=optimisation.steps,
         name=name,
+        job=(model.architecture, optimisation, evaluate_every, job),
         gradient_clip=optimisation.clip,
         precision=precision,
         checkpoint_every=checkpoint_every,
