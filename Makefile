@@ -77,7 +77,7 @@ browser: $(ENVIRONMENT)
 run: $(ENVIRONMENT) ## one run: make run CHAPTER=minrnn PROFILE=smoke SEED=0
 	@test -f "notebooks/$(CHAPTER).ipynb" || { echo "CHAPTER='$(CHAPTER)' is not one of: $$(ls notebooks | sed -n 's/\.ipynb$$//p' | tr '\n' ' ')"; exit 1; }
 	@mkdir -p runs/$(CHAPTER)/$(PROFILE)-seed$(SEED)
-	$(BIN)/papermill notebooks/$(CHAPTER).ipynb runs/$(CHAPTER)/$(PROFILE)-seed$(SEED)/$(CHAPTER).ipynb -p profile $(PROFILE) -p seed $(SEED)
+	$(BIN)/papermill --inject-output-path notebooks/$(CHAPTER).ipynb runs/$(CHAPTER)/$(PROFILE)-seed$(SEED)/$(CHAPTER).ipynb -p profile $(PROFILE) -p seed $(SEED)
 
 data: $(ENVIRONMENT) ## download the data files that are neither in PAPERS_DATA nor in the cache
 	@$(BIN)/python -m lib.datasets

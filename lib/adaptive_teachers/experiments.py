@@ -71,7 +71,7 @@ def train_grid(
         checkpoint_every=run.settings.checkpoint_every,
     )
     fit(trainer, module)
-    return module.finish()
+    return module.to(run.device).finish()  # Lightning leaves a trained module on the CPU
 
 
 def grid_jobs(run: Run[Settings]) -> list[Job]:
@@ -367,5 +367,5 @@ def train_bare(grid: DeceptiveGrid, runs: list[GridRun], task: GridTask) -> Stac
     lightning.Trainer(max_steps=-1, max_epochs=1, accelerator=accelerator, **device_trainer_options()).fit(
         module
     )
-    module.finish()
+    module.to(grid.device).finish()
     return module

@@ -406,30 +406,6 @@ def test_clipping_is_by_member() -> None:
     torch.testing.assert_close(p[1].grad, torch.tensor([0.8, 0.04]))
 
 
-def test_interrupted_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [SamplerRun("PER", 0, 1.5), SamplerRun("Teacher", 1, 1.5)]
-    whole = train_samplers(_run(tmp_path / "whole"), GaussianMixture(), runs, TINY)
-    original = StackedSamplers.training_step
-    calls = {"n": 0}
-
-    def dies(self: StackedSamplers, batch: Any, index: int) -> Tensor:
-        calls["n"] += 1
-        if calls["n"] == 19:
-            raise RuntimeError("power cut")
-        return original(self, batch, index)
-
-    monkeypatch.setattr(StackedSamplers, "training_step", dies)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train_samplers(_run(tmp_path / "cut"), GaussianMixture(), runs, TINY, checkpoint_every=8)
-    resumed = train_samplers(_run(tmp_path / "cut"), GaussianMixture(), runs, TINY, checkpoint_every=8)
-    assert calls["n"] == 19 + 8  # 24 − 16 iterations were left
-    for a, b in zip(whole, resumed, strict=True):
-        assert a.iterations == b.iterations
-        np.testing.assert_allclose(a.eubo, b.eubo, rtol=1e-5)
-        np.testing.assert_allclose(a.student[-1], b.student[-1], atol=1e-4)
-        assert a.reward_calls == b.reward_calls
-
-
 def test_bad_parameters_are_one_clear_line() -> None:
     with pytest.raises(ValueError, match="method 'TBB' is not one of"):
         SamplerRun("TBB", 0, 1.0)

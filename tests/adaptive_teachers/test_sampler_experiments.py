@@ -211,6 +211,8 @@ def test_paper_settings_are_the_papers(tmp_path: Path) -> None:
         ({"diffusion_decay_at": [1.5]}, "between 0 and 1"),
         ({"diffusion_manywell_dim": 5}, "must be even"),
         ({"sequence_tasks": []}, "at least one task"),
+        ({"sequence_tasks": ["QM9", "QM9"]}, "sequence_tasks: .* names one of them twice"),
+        ({"sequence_other_rates": [1e-4]}, "sequence_other_rates: .* names one of them twice"),
         ({"diffusion_steps": 0}, "at least 1"),
     ],
 )  # fmt: skip

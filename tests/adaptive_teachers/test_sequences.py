@@ -405,28 +405,6 @@ def test_every_third_online_batch_is_the_teachers() -> None:
     assert same == [True, True, False, True, True, False]
 
 
-def test_interrupted_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [SequenceRun("PER", 0), SequenceRun("Teacher + PER", 1)]
-    whole = train_sequences(_run(tmp_path / "whole"), _task(), runs, TINY)
-    original = StackedSequences.training_step
-    calls = {"n": 0}
-
-    def dies(self: StackedSequences, batch: Any, index: int) -> None:
-        calls["n"] += 1
-        if calls["n"] == 10:
-            raise RuntimeError("power cut")
-        original(self, batch, index)
-
-    monkeypatch.setattr(StackedSequences, "training_step", dies)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train_sequences(_run(tmp_path / "cut"), _task(), runs, TINY, checkpoint_every=4)
-    resumed = train_sequences(_run(tmp_path / "cut"), _task(), runs, TINY, checkpoint_every=4)
-    assert calls["n"] < 10 + 12  # finished rounds were not repeated
-    for a, b in zip(whole, resumed, strict=True):
-        assert (a.rounds, a.modes, a.reward_calls) == (b.rounds, b.modes, b.reward_calls)
-        np.testing.assert_allclose(a.eubo, b.eubo, rtol=1e-5)
-
-
 def test_tasks_too_large_for_a_table_are_judged_on_samples(tmp_path: Path) -> None:
     """The estimates agree with the exact law of the same policy."""
     task = _task(5, 3)

@@ -365,34 +365,6 @@ def start(tmp_path: Path, **overrides: object) -> Run[Settings]:
     )
 
 
-@pytest.mark.parametrize("names", [("PER", "Teacher + PER"), ("GAFN",), ("Teacher + local search",)])
-def test_an_interrupted_training_resumes_to_the_same_numbers(
-    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = [GridRun(n, 0) for n in names]
-    whole = train_grid(start(tmp_path / "a", checkpoint_every=6), 2, 6, runs, TASK)
-    original = StackedTraining.training_step
-
-    def dying(self: StackedTraining, batch: object, index: int) -> None:
-        if self.done == 15:
-            raise KeyboardInterrupt
-        original(self, batch, index)
-
-    again = start(tmp_path / "b", checkpoint_every=6)
-    monkeypatch.setattr(StackedTraining, "training_step", dying)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train_grid(again, 2, 6, runs, TASK)
-    monkeypatch.setattr(StackedTraining, "training_step", original)
-    assert list((tmp_path / "b").rglob("last.ckpt"))
-    resumed = train_grid(again, 2, 6, runs, TASK)
-    for a, b in zip(whole, resumed, strict=True):
-        assert a.calls == b.calls
-        assert a.student_steps == b.student_steps
-        assert a.l1 == b.l1
-        for name in a.curves:
-            assert a.curves[name] == pytest.approx(b.curves[name], nan_ok=True)
-
-
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     module = StackedTraining(GRID, [GridRun("TB", 0)], TASK)
     with torch.no_grad():
@@ -432,6 +404,7 @@ def test_measures_of_the_ledger(tmp_path: Path) -> None:
         ({"grid_methods": ["TB"]}, "must hold"),
         ({"grid_pb": "uniform"}, "is not one of valid, official"),
         ({"grid_seeds": 0}, "at least 1"),
+        ({"grid_sizes": [[2, 8], [2, 8]], "grid_reward_calls": [80, 80]}, "names one of them twice"),
         ({"grid_further_seeds": 9}, "must not exceed"),
         ({"grid_reward_calls": [4]}, "at least grid_batch"),
     ],

@@ -159,6 +159,8 @@ def test_the_default_run_measures_every_metric_that_its_ledger_judges_there() ->
         ({"text_learning_rates": [[1e-3], [1e-3]]}, "needs one non-empty tuple"),
         ({"copying_steps": "many"}, "not of type int"),
         ({"text_seeds": 0}, "text_seeds=0 must be at least 1"),
+        ({"copying_layers": [1, 2, 1]}, r"copying_layers=\(1, 2, 1\) names one of them twice"),
+        ({"text_learning_rates": [[1e-3, 2e-3, 1e-3]]}, "text_learning_rates.* names one of them twice"),
         ({"copying_batch": -1}, "must not be negative"),
     ],
 )
@@ -204,30 +206,6 @@ def test_the_paper_profile_starts_at_the_papers_own_task(tmp_path: Path) -> None
     (result,) = train_copying(*job)
     assert result.history.steps == [1]
     assert (tmp_path / "checkpoints").is_dir()
-
-
-def test_a_killed_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    small = {
-        "copying_length": 6, "copying_data_tokens": 2, "copying_width": 8, "copying_batch": 2, "copying_seeds": 2,
-        "copying_evaluation_sequences": 4, "copying_evaluate_every": 2, "checkpoint_every": 2, "copying_steps": 4,
-    }  # fmt: skip
-
-    def histories(steps: int, folder: str) -> list[History]:
-        run = Run.start(
-            "minrnn",
-            PROFILES,
-            accelerator="cpu",
-            out_dir=tmp_path / folder,
-            overrides={**small, "copying_steps": steps},
-        )
-        return [r.history for r in train_copying(*ex.depth_jobs(run)[0])]
-
-    whole = histories(8, "whole")
-    histories(4, "parts")
-    resumed = histories(8, "parts")
-    for one, other in zip(whole, resumed, strict=True):
-        assert one.steps == other.steps == [2, 4, 6, 8]
-        assert one.loss == pytest.approx(other.loss, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -32,12 +32,12 @@ def test_stack_equals_separate_trainings(mixer: str, tmp_path: Path) -> None:
     clip = 0.3  # small enough to act, and to differ between members
     data = [copying_data(4, 8, 3, seed, 16) for seed in range(3)]
     alone = [
-        train_tokens(run, model, own, name=f"alone{i}", evaluate_every=1)[0]
+        train_tokens(run, model, own, name=f"alone{i}", job=i, evaluate_every=1)[0]
         for i, (model, own) in enumerate(zip(members(mixer, clip), data, strict=True))
     ]
     data = [copying_data(4, 8, 3, seed, 16) for seed in range(3)]
     stack = SeedStack(members(mixer, clip))
-    together = train_tokens(run, stack, StackedBatches(data), name="stack", evaluate_every=1)
+    together = train_tokens(run, stack, StackedBatches(data), name="stack", job=(), evaluate_every=1)
     assert len({round(h.loss[-1], 6) for h in alone}) == 3
     for one, other in zip(alone, together, strict=True):
         assert one.steps == other.steps == list(range(1, STEPS + 1))
