@@ -116,14 +116,16 @@ def fit(
         KeyboardInterrupt: passed on, so that an interrupted notebook stops instead of judging half a training.
     """
     last = None
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, KeepCheckpoint):
-            last = callback.claim(module, job)
+    keeps = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, KeepCheckpoint)]
+    for keep in keeps:
+        last = keep.claim(module, job)
     keywords = (
         {"datamodule": data}
         if isinstance(data, lightning.LightningDataModule)
         else {"train_dataloaders": data}
     )
     trainer.fit(module, ckpt_path=last, weights_only=True, **keywords)
+    for keep in keeps:
+        keep.after_fit()
     if trainer.interrupted:
         raise KeyboardInterrupt(f"training stopped at step {trainer.global_step}")

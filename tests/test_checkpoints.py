@@ -67,10 +67,11 @@ def test_a_killed_training_ends_with_the_same_numbers(tmp_path: Path, batches: i
 
 
 def test_a_training_that_had_ended_takes_no_step(tmp_path: Path) -> None:
-    whole = train(start(tmp_path))
+    whole, drawn = train(start(tmp_path)), torch.rand(3)
     again = train(start(tmp_path))
     assert again.steps_seen == 0
     assert torch.equal(again.drawn, whole.drawn)
+    assert torch.equal(torch.rand(3), drawn)  # what follows draws as it did after the whole training
 
 
 def test_the_key_covers_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_the_key_covers_the_whole_job(tmp_path: Path, monkeypatch: pytest.Monkey
         keys(start(tmp_path / "j"), name="other"),
         keys(other_data),
     ]
-    monkeypatch.setattr(checkpoints, "content_hash", lambda slug, profile: "other code")
+    monkeypatch.setattr(checkpoints, "code_hash", lambda slug, profile: "other code")
     different.append(keys(other_code))
     assert len({one, *different}) == 1 + len(different)
 
@@ -165,7 +166,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_anew(
     notice = capsys.readouterr().out
     assert "NOTICE: the checkpoint of 'line' is damaged" in notice
     assert "starts anew" in notice
-    assert path.with_name("unreadable.ckpt").read_bytes() == bytes(damaged)
+    assert path.with_name("unreadable-last.ckpt").read_bytes() == bytes(damaged)
     assert again.steps_seen == 20
     assert torch.equal(again.drawn, plain.drawn)
 
