@@ -8,6 +8,7 @@ the folders that bear its own.
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import shutil
@@ -70,7 +71,7 @@ class Kept:
             run.settings,
             run.data_source,
             run.device.type,
-            content_hash(run.slug, run.profile),
+            code_hash(run.slug, run.profile),
             label,
             job,
         )
@@ -102,6 +103,12 @@ class Kept:
         except FileExistsError:
             raise twice from None
         return folder
+
+
+@functools.cache
+def code_hash(slug: str, profile: str) -> str:
+    """The chapter's code as this process found it, which is the code that it runs; hashing takes half a second, jobs are many."""
+    return content_hash(slug, profile)
 
 
 def discard(out_dir: Path, run_id: str) -> None:
@@ -172,12 +179,7 @@ class KeepCheckpoint(Checkpoint):
             return None
         if is_whole(self.path):
             return self.path
-        aside = self.path.with_name("unreadable.ckpt")
-        self.path.replace(aside)
-        where = f"{FOLDER}/{aside.parent.name}/{aside.name}"
-        print(
-            f"NOTICE: the checkpoint of {self.kept.label!r} is damaged; it now lies in {where}, and the training starts anew."
-        )
+        set_aside(self.path, self.kept.label, "the training starts anew")
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -225,6 +227,14 @@ def keeping(run: Run[Any], label: str, job: Any, every: int | None) -> KeepCheck
         every: optimiser steps between checkpoints; None keeps none, and gives None.
     """
     return None if every is None else KeepCheckpoint(Kept.of(run, label, job), every)
+
+
+def set_aside(path: Path, label: str, consequence: str) -> None:
+    """Rename a damaged file of the job ``label``, and say so with the consequence."""
+    aside = path.with_name(f"unreadable-{path.name}")
+    path.replace(aside)
+    where = f"{FOLDER}/{aside.parent.name}/{aside.name}"
+    print(f"NOTICE: the checkpoint of {label!r} is damaged; it now lies in {where}, and {consequence}.")
 
 
 def is_whole(path: Path) -> bool:

@@ -43,12 +43,12 @@ def _feed(hasher: Any, value: Any) -> None:
         for item in items:
             _feed(hasher, item)
 
-    if value is None or isinstance(value, (bool, int, float, str, complex)):
+    if isinstance(value, np.generic):  # first, since numpy.float64 is a float, too
+        _feed(hasher, np.asarray(value))
+    elif value is None or isinstance(value, (bool, int, float, str, complex)):
         leaf(type(value).__name__, repr(value).encode("utf-8", "surrogatepass"))
     elif isinstance(value, (bytes, bytearray)):
         leaf("bytes", bytes(value))
-    elif isinstance(value, np.generic):
-        _feed(hasher, np.asarray(value))
     elif isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError(f"an array of {value.dtype} has no digest")

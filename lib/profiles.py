@@ -86,6 +86,9 @@ def resolve(
             hint = nearest(key, fields) or f"; allowed: {', '.join(sorted(fields))}"
             raise ParameterError(f"overrides: unknown setting {key!r}{hint}")
         changes[key] = convert(f"overrides[{key!r}]", value, hints[key])
+    every = changes.get("checkpoint_every")
+    if every is not None and every < 1:
+        raise ParameterError(f"checkpoint_every={every} must be at least 1, or None for no checkpoints")
     try:
         return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
     except ParameterError:

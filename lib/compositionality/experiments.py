@@ -20,6 +20,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from lib.checkpoints import Kept, set_aside
 from lib.compositionality import kolmogorov, natural_text
 from lib.compositionality.bag_of_words import bag_of_words
 from lib.compositionality.geometry import Tables, checkpoint_tables, geometry_rows, scale_rows
@@ -37,6 +38,7 @@ from lib.compositionality.profiles import Settings
 from lib.compositionality.question_answering import Language
 from lib.compositionality.shuffles import MODES, shuffle_lines
 from lib.datasets import DataError
+from lib.digest import digest
 from lib.records import Run, write_json
 
 Job = tuple[Any, ...]
@@ -298,32 +300,50 @@ def hub_sets(settings: Settings, inputs: Inputs, split: int) -> dict[tuple[str, 
 
 
 def hub_tables(run: Run[Settings], inputs: Inputs) -> Tables:
-    """Measure every hub model at every step on every split; finished (model, step) pairs are kept for a resume.
+    """Measure every hub model at every step on every split; finished (model, step) pairs are kept until the run has ended.
 
     Raises:
         DataError: for a model that cannot be had, or two revisions with the same weights.
+        CheckpointError: if a run calls it twice.
     """
     s = run.settings
     tables = Tables()
-    folder = run.out_dir / "checkpoints"
-    for model in (HubModel(m, steps) for m, steps in zip(s.hub_models, s.hub_steps, strict=True)):
+    folder = Kept.of(run, "models of the hub", (inputs.lexicon, inputs.prompts, inputs.pile)).claim()
+    for place, (source, steps) in enumerate(zip(s.hub_models, s.hub_steps, strict=True)):
+        model = HubModel(source, steps)
         fingerprints: dict[str, tuple[float, ...]] = {}
         for step, revision in model.revisions.items():
-            kept = folder / f"hub-{model.name}-{revision}-{s.hub_prompts}-{s.hub_splits}.json"
-            if kept.is_file():
-                stored = json.loads(kept.read_text(encoding="utf-8"))
-                fingerprints[revision] = tuple(stored["fingerprint"])
-                part = Tables(**stored["tables"])
-            else:
+            path = folder / f"{place}-{revision}.json"
+            kept = read_part(path, f"{model.name} {revision}")
+            if kept is None:
                 loaded, tokenizer = load(model.source, revision, run.device, getattr(torch, s.hub_precision))
-                fingerprints[revision] = fingerprint(loaded)
-                part = _hub_step(run, inputs, model, step, loaded, tokenizer)
+                kept = fingerprint(loaded), _hub_step(run, inputs, model, step, loaded, tokenizer)
                 del loaded
-                folder.mkdir(parents=True, exist_ok=True)
-                write_json(kept, {"fingerprint": fingerprints[revision], "tables": asdict(part)})
+                write_part(path, *kept)
+            fingerprints[revision], part = kept
             check_different(fingerprints, model.source)
             tables.extend(part)
     return tables
+
+
+def write_part(path: Path, weights: tuple[float, ...], tables: Tables) -> None:
+    """Keep the tables of one model at one step with the fingerprint of its weights, and a checksum of both."""
+    content = {"fingerprint": weights, "tables": asdict(tables)}
+    write_json(path, {**content, "digest": digest(content)})
+
+
+def read_part(path: Path, label: str) -> tuple[tuple[float, ...], Tables] | None:
+    """What :func:`write_part` kept, or None where there is nothing; a damaged file is set aside with a notice."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("digest") != digest(content):
+            raise ValueError("another checksum")
+        return tuple(content["fingerprint"]), Tables(**content["tables"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # cut, other bytes, or another kind of JSON
+        set_aside(path, label, "the model is measured anew")
+        return None
 
 
 def _hub_step(

@@ -167,6 +167,7 @@ def lifetime_job(
         run,
         max_steps=config.steps,
         name=f"{plan.name}-{config.width}-{plan.slots}-seed{seed}",
+        job=(plan, config, lexicon, prompts, seed),
         gradient_clip=config.clip,
         checkpoint_every=checkpoint_every,
         callbacks=[inspector],

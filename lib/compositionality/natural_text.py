@@ -162,6 +162,7 @@ def text_job(
         run,
         max_steps=config.steps,
         name=f"text-{config.width}-seed{seed}",
+        job=(config, text, lexicon, prompts, n, seed),
         gradient_clip=config.clip,
         checkpoint_every=checkpoint_every,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.checkpoints import keeping
+from lib.checkpoints import KeepCheckpoint, keeping
 from lib.ddpp import gb1
 from lib.ddpp.denoisers import EmbeddingMLP
 from lib.ddpp.denoising_posterior import importance_log_z
@@ -247,9 +247,16 @@ def train(
     run: Run[Settings], problem: Problem, prior: nn.Module, method: str, seed: int, budget: Budget
 ) -> SteeredRun:
     """One job."""
-    label, job = f"{problem.name}-{method}-{seed}", (problem, method, seed, budget)
-    keep = keeping(run, label, job, run.settings.checkpoint_every)
+    keep = keep_training(run, problem, method, seed, budget)
     return train_problem(problem, prior.to(run.device), method, seed, budget, run.device, keep)
+
+
+def keep_training(
+    run: Run[Settings], problem: Problem, method: str, seed: int, budget: Budget
+) -> KeepCheckpoint | None:
+    """The checkpoints of one :func:`train`."""
+    label, job = f"{problem.name}-{method}-{seed}", (problem, method, seed, budget)
+    return keeping(run, label, job, run.settings.checkpoint_every)
 
 
 # --- reading results ----------------------------------------------------------------------------------------------------

@@ -94,8 +94,13 @@ def samples_of(
     refill_every: int,
     options: dict[str, dict[str, Any]],
     log_z_model: nn.Module | None = None,
+    job: Any = (),
 ) -> Tensor:
-    """Clean samples (n, tokens) of one method at its last step: base model, Best-of-10, SVDD, or a tuned model."""
+    """Clean samples (n, tokens) of one method at its last step: base model, Best-of-10, SVDD, or a tuned model.
+
+    Args:
+        job: what a tuning depends on beside the settings and the prior, for its checkpoints.
+    """
     generator = torch.Generator(run.device).manual_seed(seed)
     draw: dict[str, Any] = {"generator": generator, "steps": sampling_steps, "batch_size": 64}
     if method == "base":
@@ -121,7 +126,7 @@ def samples_of(
         seed=seed,
         device=run.device,
         log_z_model=log_z_model if method == "lb" else None,
-        keep=keeping(run, f"{name}-{method}-{seed}", (method, seed), run.settings.checkpoint_every),
+        keep=keeping(run, f"{name}-{method}-{seed}", (method, seed, job), run.settings.checkpoint_every),
         steps=tuning_steps,
         sampling_steps=sampling_steps,
         refill_every=refill_every,
@@ -195,6 +200,7 @@ def protein_experiment(
     """
     s = run.settings
     prior = load_protein_denoiser(s.hub_protein_model, s.hub_protein_length, run.device)
+    shrunk = [Path(name).read_bytes() for name in s.hub_shrink_targets]
     known: dict[str, Fold] = {}
 
     def fold(sequence: str) -> Fold:
@@ -226,7 +232,7 @@ def protein_experiment(
                 tokens = samples_of(
                     run, f"protein-{task}", prior, reward, method, seed, s.hub_protein_samples,
                     tuning_steps=s.hub_protein_steps, sampling_steps=500, refill_every=250, options=PROTEIN_OPTIONS,
-                    log_z_model=DiTLogZ(prior.n_tokens, prior.n_symbols, seed=seed),
+                    log_z_model=DiTLogZ(prior.n_tokens, prior.n_symbols, seed=seed), job=shrunk,
                 )  # fmt: skip
                 scores = reward.log_reward(tokens)
                 folds = [fold(sequence) for sequence in reward.letters(tokens)]

@@ -23,11 +23,13 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from lib.records import Run
+from lib.smbh.profiles import Settings
 from lib.training import fit, make_trainer
 
 # The environment ---------------------------------------------------------------------------------------------------------
@@ -401,7 +403,6 @@ class DagGFlowNet(lightning.LightningModule):
         start = DagStates.empty(options.environments, n)
         self.register_buffer("env_adjacency", start.adjacency)
         self.register_buffer("env_closure", start.closure)
-        self.on_evaluation: tuple[int, Callable[[DagGFlowNet], float]] | None = None
         self.evaluations: list[tuple[int, float]] = []
         self.losses: list[float] = []
 
@@ -479,9 +480,12 @@ class DagGFlowNet(lightning.LightningModule):
         )
         return F.huber_loss(error, torch.zeros_like(error))
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.on_evaluation and self.global_step % self.on_evaluation[0] == 0:
-            self.evaluations.append((self.global_step, self.on_evaluation[1](self)))
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["dag_gflownet"] = {"evaluations": self.evaluations, "losses": self.losses}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["dag_gflownet"]
+        self.evaluations, self.losses = saved["evaluations"], saved["losses"]
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.options.learning_rate)
@@ -489,6 +493,20 @@ class DagGFlowNet(lightning.LightningModule):
             return optimizer
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(self.steps, 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Evaluations(Callback):
+    """Adds (step, ``function(module)``) to the module's evaluations every ``every`` steps.
+
+    A callback, since Lightning writes a checkpoint after all other callbacks, and before the module's own hook of the step.
+    """
+
+    def __init__(self, every: int, function: Callable[[DagGFlowNet], float]) -> None:
+        self.every, self.function = every, function
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
+        if trainer.global_step % self.every == 0:
+            module.evaluations.append((trainer.global_step, self.function(module)))
 
 
 # What a policy knows -------------------------------------------------------------------------------------------------------
@@ -676,7 +694,7 @@ class LearnedMarginals:
 
 
 def train_gflownet(
-    run: Run[Any],
+    run: Run[Settings],
     log_scores: np.ndarray,
     options: GFlowNetOptions,
     steps: int,
@@ -684,28 +702,31 @@ def train_gflownet(
     name: str,
     on_evaluation: tuple[int, Callable[[DagGFlowNet], float]] | None = None,
 ) -> DagGFlowNet:
-    """Train a DAG-GFlowNet on a score table (n, 2**n); resumes from its last checkpoint where a long training left one.
+    """Train a DAG-GFlowNet on a score table (n, 2**n); goes on from its last checkpoint where an interrupted run left one.
 
     Args:
-        run: gives device and folder.
+        run: gives device and folder, and the setting ``checkpoint_every``.
         options, steps: see :class:`GFlowNetOptions`. seed: of weights and exploration.
-        name: of the training's checkpoints.
+        name: of the training, in this run alone.
         on_evaluation: (every so many steps, function of the module); its values go to ``module.evaluations``.
     """
     torch.manual_seed(seed)
     module = DagGFlowNet(log_scores, options, steps)
-    module.on_evaluation = on_evaluation
-    every = steps // 20 if steps >= 10_000 else None
-    fit(
-        make_trainer(run, max_steps=steps, name=name, gradient_clip=10.0, checkpoint_every=every),
-        module,
-        GFlowNetData(steps),
+    trainer = make_trainer(
+        run,
+        max_steps=steps,
+        name=name,
+        job=(options, seed, on_evaluation and on_evaluation[0]),
+        gradient_clip=10.0,
+        checkpoint_every=run.settings.checkpoint_every,
+        callbacks=[] if on_evaluation is None else [Evaluations(*on_evaluation)],
     )
+    fit(trainer, module, GFlowNetData(steps))
     return module.to(run.device).eval()
 
 
 def learned_marginals_job(
-    run: Run[Any],
+    run: Run[Settings],
     log_scores: np.ndarray,
     exact: tuple[np.ndarray, np.ndarray],
     options: GFlowNetOptions,

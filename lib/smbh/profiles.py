@@ -37,6 +37,9 @@ class Settings:
     calibration_datasets: int = setting(20_000, "data sets", "simulated data sets of the calibration")
     calibration_variables: tuple[int, ...] = setting((4, 5), "variables", "sizes of the calibration's graphs")
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
+    checkpoint_every: int | None = setting(
+        None, "steps", "steps between checkpoints of a DAG-GFlowNet for a resume; None: none"
+    )
     gflownet_network: str = setting("mlp", "name", "network of the DAG-GFlowNet", "transformer")
     gflownet_official: bool = setting(
         False, "yes/no", "the official learning rate, batches and exploration", True
@@ -111,6 +114,7 @@ PROFILES: dict[str, Settings] = {
         power_subsamples=1_000,
         calibration_datasets=100_000,
         calibration_variables=(4, 5, 7),
+        checkpoint_every=5_000,
         gflownet_network="transformer",
         gflownet_official=True,
         gflownet_types=("spr", "ell", "len"),

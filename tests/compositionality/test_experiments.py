@@ -373,28 +373,6 @@ def test_same_seed_same_numbers_other_seed_others(tmp_path: Path) -> None:
     assert not np.allclose(first["id"], other["id"])
 
 
-def test_interrupted_training_resumes_with_its_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lib.compositionality import lifetime
-
-    whole = ex.merge([lifetime_job(*small_job(tmp_path / "whole", 0))])
-    original = lifetime.Inspector.inspect
-
-    def interrupt(self: lifetime.Inspector, model: object, step: int) -> None:
-        if step == 4:
-            raise RuntimeError("power cut")
-        original(self, model, step)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(lifetime.Inspector, "inspect", interrupt)
-    with pytest.raises(RuntimeError, match="power cut"):
-        lifetime_job(*small_job(tmp_path / "cut", 0), checkpoint_every=3)
-    monkeypatch.setattr(lifetime.Inspector, "inspect", original)
-    resumed = ex.merge([lifetime_job(*small_job(tmp_path / "cut", 0), checkpoint_every=3)])
-    assert resumed["history"]["step"].tolist() == [0, 2, 4]
-    pd.testing.assert_frame_equal(resumed["geometry"], whole["geometry"], rtol=1e-4)
-
-
 def test_shuffles_of_different_k_are_different(tmp_path: Path) -> None:
     from lib.compositionality.lifetime import Inspector
 

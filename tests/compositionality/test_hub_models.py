@@ -104,7 +104,9 @@ def test_half_precision_weights_change_little(source: Path) -> None:
     assert float((full - half).norm() / full.norm()) < 0.02
 
 
-def test_paper_profile_runs_on_a_local_stand_in(source: Path, tmp_path: Path) -> None:
+def test_paper_profile_runs_on_a_local_stand_in(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = {
         "hub_models": [str(source)],
         "hub_steps": [[0, 512, 1000]],
@@ -114,15 +116,13 @@ def test_paper_profile_runs_on_a_local_stand_in(source: Path, tmp_path: Path) ->
         "couplings": [1, 4],
         "pile": True,
     }
-    run: Run[Settings] = Run.start(
-        "compositionality",
-        PROFILES,
-        profile="paper",
-        accelerator="cpu",
-        data="standin",
-        out_dir=tmp_path,
-        overrides=overrides,
-    )
+
+    def start() -> Run[Settings]:
+        return Run.start(
+            "compositionality", PROFILES, profile="paper", accelerator="cpu", data="standin", out_dir=tmp_path, overrides=overrides
+        )  # fmt: skip
+
+    run = start()
     inputs = ex.load_inputs(run)
     assert (inputs.pile, inputs.zero_shot) == (None, None)
     tables = ex.hub_tables(run, inputs)
@@ -131,13 +131,8 @@ def test_paper_profile_runs_on_a_local_stand_in(source: Path, tmp_path: Path) ->
     assert set(frame["step"]) == {0, 512, 1000}
     by_step = frame[(frame["mode"] == "dot") & (frame["k"] == 1)].groupby("step")["id"].mean()
     assert by_step.nunique() == 3
-    stored = sorted((tmp_path / "checkpoints").glob("hub-*.json"))
-    assert len(stored) == 3
-    again = ex.merge([ex.hub_tables(run, inputs)])["geometry"]  # read back, not measured again
-    np.testing.assert_allclose(again["id"], frame["id"])
-    assert [p.stat().st_mtime_ns for p in stored] == [
-        p.stat().st_mtime_ns for p in sorted((tmp_path / "checkpoints").glob("hub-*.json"))
-    ]
+    monkeypatch.setattr(ex, "load", None)  # read back, not measured again
+    pd.testing.assert_frame_equal(ex.merge([ex.hub_tables(start(), inputs)])["geometry"], frame)
     ex.measure_composition(run, ex.reference_model(frame), "mean")
     assert len(run.measurements["id_smallest_step_in_k"].values) == 2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -257,31 +256,11 @@ def test_buffer() -> None:
         ReplayBuffer(0, 2, 3, "cpu")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, method: str) -> None:
-    prior = EmbeddingMLP(3, 4, 8, 16, 1)
-    reward = TableReward(table(3, 4, 2))
-    options: dict[str, Any] = {
-        **SMALL, "steps": 3 * ROUND, "batch_size": 16, "keep_at": (10, 60), "buffer": "mixed",
-        "pool": 500, "ema_decay": 0.9 if method == "is" else 0.0,
-    }  # fmt: skip
-    whole = steer(prior, reward, method, seed=1, **options)
-    names = SteeringSettings.__dataclass_fields__
-    settings = SteeringSettings(**{k: v for k, v in options.items() if k in names})
-    half = Steering(prior, reward, method, settings, seed=1, keep_at=options["keep_at"])
-    fit(half, steps=2, seed=1, checkpoint_dir=tmp_path, checkpoint_every=1)
-    assert half.done == 2 * ROUND
-    resumed = steer(prior, reward, method, seed=1, checkpoint_dir=tmp_path, checkpoint_every=ROUND, **options)
-    assert fingerprint(resumed.denoiser) == fingerprint(whole.denoiser)
-    assert torch.equal(resumed.losses, whole.losses)
-    assert resumed.history == whole.history
-    assert resumed.log_z == whole.log_z
-    assert resumed.ess == whole.ess
-    assert torch.equal(resumed.buffer_tokens, whole.buffer_tokens)
-    assert sorted(resumed.checkpoints) == [10, 60]
-    assert fingerprint(resumed.checkpoints[10]) == fingerprint(whole.checkpoints[10])
-    again = steer(prior, reward, method, seed=2, **options)
-    assert fingerprint(again.denoiser) != fingerprint(whole.denoiser)
+def test_another_seed_gives_another_network() -> None:
+    prior, reward = EmbeddingMLP(3, 4, 8, 16, 1), TableReward(table(3, 4, 2))
+    results = [steer(prior, reward, "is", seed=seed, steps=10, **SMALL) for seed in (1, 1, 2)]
+    first, same, other = (fingerprint(result.denoiser) for result in results)
+    assert first == same != other
 
 
 # --- settings that change how, not what ---------------------------------------------------------------------------------

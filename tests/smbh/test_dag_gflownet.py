@@ -16,7 +16,6 @@ from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_gflownet import DagGFlowNet, DagStates, GFlowNetOptions
 from lib.smbh.directions import posterior
 from lib.smbh.profiles import PROFILES
-from lib.training import fit, make_trainer
 from tests.smbh import plain_dags
 
 SMALL = GFlowNetOptions(environments=32, replayed=32, capacity=2000)
@@ -258,20 +257,6 @@ def test_the_official_settings_start_on_seven_variables(run):
     assert module.exploration(2) == pytest.approx(0.1)
     assert module.options.learning_rate == 1e-5
     assert len(module.replay) >= 32
-
-
-def test_an_interrupted_training_goes_on_from_its_checkpoint(run):
-    def trainer(steps):
-        return make_trainer(run, max_steps=steps, name="cut", checkpoint_every=5)
-
-    module = DagGFlowNet(table(3), SMALL, 10)
-    fit(trainer(5), module, gfn.GFlowNetData(5))
-    kept = len(module.replay)
-    again = DagGFlowNet(table(3), SMALL, 10)
-    fit(trainer(10), again, gfn.GFlowNetData(10))
-    assert again.global_step == 10
-    assert len(again.losses) == 5
-    assert len(again.replay) > kept > 0  # the buffer came along
 
 
 def test_the_same_seed_gives_the_same_training(run):
