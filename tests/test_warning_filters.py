@@ -40,7 +40,7 @@ if __name__ == "__main__":
     from lib.workers import Workers
     jobs = [(sys.argv[1] + "/a", "shared"), (sys.argv[1] + "/b", "own")]
     assert [train(*job) for job in jobs] == [3, 3]
-    workers = Workers(2)
+    workers = Workers(2 if sys.argv[2] == "workers" else 1)
     assert workers.start(train, [(folder + "w", kind) for folder, kind in jobs]).results() == [3, 3]
     workers.close()
 """
@@ -56,6 +56,7 @@ ALLOCATIONS = {
         "SLURM_NODEID": "0",
     },
 }  # fmt: skip
+WITH_WORKERS = ("login node", "batch of several tasks")
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
@@ -78,7 +79,7 @@ def test_a_training_on_a_host_with_slurm_is_one_process_and_says_nothing(
         **ALLOCATIONS[allocation],
     }
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
+        [sys.executable, str(script), str(tmp_path), "workers" if allocation in WITH_WORKERS else "here"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
