@@ -69,7 +69,7 @@ unit: $(ENVIRONMENT)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not slow and not browser" tests
 
 nbval: $(ENVIRONMENT)
-	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=900 notebooks/
+	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=1800 notebooks/
 
 browser: $(ENVIRONMENT)
 	$(BIN)/python -m pytest -m browser tests/book

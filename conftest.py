@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent
 
@@ -17,6 +18,12 @@ LARGER_PROFILES_ONLY = {"ddpp/train-images-idx3-ubyte.gz", "ddpp/train-labels-id
 
 # nbval starts kernels from this process: no progress bars in what it compares.
 os.environ["PAPERS_PROGRESS"] = "0"
+# Tests ask the hub of models for nothing.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# No test depends on the clock: a busy machine is slow and does not fail.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 RUNS = pytest.StashKey[str]()

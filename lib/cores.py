@@ -28,7 +28,7 @@ def available_cores() -> int:
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = [number for number in map(_number, GRANTS) if number]
-    return max(1, int(min(bound, *granted, *_quotas(Path("/proc/self")))))
+    return max(1, int(min([bound, *granted, *_quotas(Path("/proc/self"))])))
 
 
 def limit_threads(cores: int | None = None) -> None:

@@ -243,14 +243,18 @@ def out_of_reach(urls: Iterable[str]) -> dict[str, str]:
 def only_cached(source: str) -> bool:
     """Whether a model has to come from the cache of the hub: its host does not answer, or ``HF_HUB_OFFLINE`` forbids to ask.
 
+    Where the host does not answer, the hub's library is told for the rest of the process: it asks for more than models.
+
     Args:
         source: hub id, or a local folder, for which nothing is asked.
     """
     if Path(source).is_dir():
         return False
-    from huggingface_hub import is_offline_mode
+    from huggingface_hub import constants
 
-    return is_offline_mode() or bool(out_of_reach([_hub()]))
+    if not constants.HF_HUB_OFFLINE and out_of_reach([_hub()]):
+        constants.HF_HUB_OFFLINE = True
+    return constants.HF_HUB_OFFLINE
 
 
 def note_hub_silence(error: BaseException) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import datasets
-from lib.datasets import DataError, DataFile, PublicFile
+from lib import datasets, network
+from lib.datasets import DataError, DataFile, OutOfReachError, PublicFile
 from lib.profiles import ParameterError
 
 CONTENT = b"a,b\n1,2\n"
@@ -24,6 +24,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     monkeypatch.setenv(datasets.MIRROR_VARIABLE, str(mirror))
     monkeypatch.setattr(datasets, "cache_dir", lambda: cache)
     monkeypatch.setattr(datasets, "registry", lambda: {NAME: item})
+    monkeypatch.setattr(network, "_reasons", {})
     return mirror, cache
 
 
@@ -40,6 +41,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Path(output).write_bytes(path.read_bytes())
 
     monkeypatch.setattr(datasets.pooch, "HTTPDownloader", Copy)
+    monkeypatch.setattr(datasets, "out_of_reach", lambda _: {})
     return path
 
 
@@ -78,7 +80,7 @@ def test_out_of_reach_real_fails_with_the_command(folders: tuple[Path, Path]) ->
 
 def test_out_of_reach_auto_means_stand_in(folders: tuple[Path, Path]) -> None:
     assert datasets.locate([NAME], "auto") is None
-    assert not datasets.reachable([NAME], timeout=0.5)
+    assert not datasets.reachable([NAME])
 
 
 def test_standin_is_forced_even_where_the_data_is(folders: tuple[Path, Path]) -> None:
@@ -95,6 +97,17 @@ def test_download_is_checked_and_leaves_nothing_behind(folders: tuple[Path, Path
     served.write_bytes(CONTENT)
     assert datasets.locate([NAME], "auto") == [folders[1] / NAME]
     assert (folders[1] / NAME).read_bytes() == CONTENT
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    folders: tuple[Path, Path], served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A home that is read-only is not a network that is away."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets, "cache_dir", lambda: tmp_path / "file" / "cache")
+    with pytest.raises(OutOfReachError, match=r"the cache .* cannot be written.*XDG_CACHE_HOME"):
+        datasets.locate([NAME], "real")
+    assert datasets.locate([NAME], "auto") is None
 
 
 def test_a_relative_mirror_counts_from_the_repository(
@@ -178,7 +191,6 @@ def test_a_converter_that_fails_leaves_nothing(
     with pytest.raises(DataError, match="no column 'a'"):
         datasets.locate([NAME], "auto")
     assert not [p for p in folders[1].rglob("*") if p.is_file()]
-    assert not datasets.reachable([NAME], timeout=0.5)
 
 
 def test_a_checksum_beside_a_file_of_the_mirror_does_not_count(folders: tuple[Path, Path]) -> None:

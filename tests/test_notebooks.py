@@ -17,6 +17,7 @@ from lib.claims import ledger
 from lib.datasets import MIRROR_VARIABLE, chapter_files, registry
 from lib.fingerprint import ROOT, slugs
 from lib.profiles import ParameterError
+from tests.waiting import HANG
 
 PARAMETERS = {
     "profile": "default",
@@ -32,7 +33,7 @@ def papermill(slug: str, output: Path, *words: str, **variables: str) -> subproc
     """Run ``papermill notebooks/<slug>.ipynb output words…`` from the root."""
     command = [sys.executable, "-m", "papermill", f"notebooks/{slug}.ipynb", str(output), *words]
     environment = {**os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", **variables}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG)
 
 
 @pytest.mark.parametrize("slug", slugs())

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from collect import RecordError, collect, main, read_record  # noqa: E402
 from sweep import Job, fingerprint, read_sweep  # noqa: E402
 
 from lib.profiles import ParameterError  # noqa: E402
+from tests.waiting import HANG, wait_for  # noqa: E402
 
 PARAMETERS = """\
 profile = "default"
@@ -95,7 +95,7 @@ def command(*words: str) -> list[str]:
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the workflow with ``folder`` as its working directory."""
-    return subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=HANG)
 
 
 def starts(folder: Path) -> dict[str, int]:
@@ -176,7 +176,7 @@ def test_keys_of_the_command_line_change_the_sweep_of_the_repository(tmp_path: P
     words = [
         word for word in command("-n", "--config", "seeds=[4]") if word not in ("--configfile", "sweep.yaml")
     ]
-    planned = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120).stdout
+    planned = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=HANG).stdout
     for chapter in config["chapters"]:
         assert f"runs/sweep/{chapter}/smoke/base/seed4/results.json" in planned
     assert "seed0" not in planned
@@ -192,7 +192,10 @@ def test_a_killed_sweep_redoes_only_what_had_not_finished(sweep_folder: Path) ->
         )
     try:
         finished = sweep_folder / "runs/sweep/toy/smoke/fast/seed0/results.json"
-        wait_for(lambda: "Finished jobid" in screen.read_text() and len(starts(sweep_folder)) == 2, killed)
+        wait_for(
+            lambda: "Finished jobid" in screen.read_text() and len(starts(sweep_folder)) == 2,
+            alive=lambda: killed.poll() is None,
+        )
     finally:
         os.killpg(killed.pid, signal.SIGKILL)  # no clean-up of any kind
         killed.wait()
@@ -208,14 +211,6 @@ def test_a_killed_sweep_redoes_only_what_had_not_finished(sweep_folder: Path) ->
     assert finished.stat().st_mtime_ns == before
     assert json.loads((slow / "results.json").read_text())["slug"] == "toy"
     assert len(pd.read_csv(sweep_folder / "runs/sweep/results.csv")) == 4
-
-
-def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the sweep ended by itself"
-        assert time.monotonic() < end, "the sweep did not get there in time"
-        time.sleep(0.1)
 
 
 def test_a_mistake_in_the_sweep_ends_the_workflow_with_one_line(sweep_folder: Path) -> None:
