@@ -63,10 +63,20 @@ SHARED = """def total(values):
 """
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make ``folder`` the repository that the publishing modules work on."""
+    for module in (fingerprint, freshness, execute, restamp):
+        patch.setattr(module, "ROOT", folder)
+    patch.setenv("PYTHONPATH", str(folder))
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        patch.setenv(name, "somebody")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one chapter, executed and committed."""
-    folder = tmp_path / "repository"
+    folder = tmp_path_factory.mktemp("restamp") / "repository"
     for name in ("__init__.py", "fingerprint.py", "publishing/__init__.py", "publishing/freshness.py"):
         (folder / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(fingerprint.ROOT / "lib" / name, folder / "lib" / name)
@@ -79,15 +89,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    for module in (fingerprint, freshness, execute, restamp):
-        monkeypatch.setattr(module, "ROOT", folder)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
-        monkeypatch.setenv(name, "somebody")
-    git(folder, "init", "--quiet")
-    execute.execute("sample")
-    commit(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        at(folder, patch)
+        git(folder, "init", "--quiet")
+        execute.execute("sample")
+        commit(folder)
     return folder
+
+
+@pytest.fixture
+def root(executed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that repository, which a test may change."""
+    return at(Path(shutil.copytree(executed, tmp_path / "repository")), monkeypatch)
 
 
 def git(folder: Path, *words: str) -> str:

@@ -96,12 +96,14 @@ class Comparison:
 
     Attributes:
         base: the commit of the former.
+        key: the content hash of the latter, taken before it ran.
         files: sources that differ.
         left_out: metrics and cells that differ between two runs of the same code.
         reasons: why the page cannot be stamped; none if it can.
     """
 
-    base: str
+    base: str = ""
+    key: str = ""
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -288,10 +290,10 @@ def compare(slug: str, base: str | None = None) -> Comparison:
 
 
 def _compare(slug: str, commit: str, tree: Path, folder: Path) -> Comparison:
-    source = f"notebooks/{slug}.py"
+    source, key = f"notebooks/{slug}.py", content_hash(slug, PROFILE)
     cells = [cells_fingerprint(notebook_cells(root / source), source) for root in (tree, ROOT)]
     changed = changes(slug, tree, ROOT)
-    comparison = Comparison(commit, changed.files)
+    comparison = Comparison(commit, key, changed.files)
     if cells[0] != cells[1]:
         comparison.files.append(source)
         comparison.reasons.append(f"{source}: the code of its cells changed")
@@ -327,12 +329,12 @@ def stamp(slug: str, comparison: Comparison) -> None:
     entry = {
         "base": comparison.base,
         "commit": git("rev-parse", "HEAD").strip() + ("+changes" if changed else ""),
-        "key": content_hash(slug, PROFILE),
+        "key": comparison.key,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "files": comparison.files,
     }
     record[STAMPS] = [*stamps, entry]
-    page.metadata[METADATA_KEY] = {**mark, "hash": entry["key"]}
+    page.metadata[METADATA_KEY] = {**mark, "hash": comparison.key}
     with replacing(page_path(slug, PROFILE)) as new_page:
         nbformat.write(page, new_page)
         write_json(path, record)
@@ -367,7 +369,7 @@ def restamp(slug: str, base: str | None = None, check: bool = False) -> bool:
         return True
     try:
         if reason := obstacle(slug):
-            comparison = Comparison("", reasons=[reason])
+            comparison = Comparison(reasons=[reason])
         else:
             print(
                 f"{slug}: running smoke twice with the code of its page and once with the present code …",
@@ -375,7 +377,7 @@ def restamp(slug: str, base: str | None = None, check: bool = False) -> bool:
             )
             comparison = compare(slug, base)
     except (RestampError, ExecutionError) as error:
-        comparison = Comparison("", reasons=[str(error)])
+        comparison = Comparison(reasons=[str(error)])
     if comparison.base:
         print(
             f"{slug}: compared with commit {comparison.base[:12]}; changed: {', '.join(comparison.files) or 'nothing'}"
