@@ -21,7 +21,7 @@ HTML := _build/html
 export MPLBACKEND = agg
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: help book html refresh sync test lint unit nbval browser run data bench lock clean
+.PHONY: help book html refresh restamp sync test lint unit nbval browser run data bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,11 @@ refresh: $(ENVIRONMENT) ## execute CHAPTER again and store its outputs (PROFILE=
 	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --profile $(PROFILE) --force
 	@$(BIN)/python -m lib.publishing.pages sync
 	@$(BIN)/python -m lib.publishing.readme
+
+restamp: $(ENVIRONMENT) ## stamp CHAPTER as fresh if no number changed, else execute it (CHECK=1, BASE=commit)
+	@$(BIN)/python -m lib.publishing.restamp $(CHAPTER) $(if $(BASE),--base $(BASE)) $(if $(CHECK),--check)
+	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.pages sync)
+	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.readme)
 
 sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks, running nothing
 	@$(BIN)/python -m lib.publishing.execute --sync-only

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
 
-from lib import fingerprint
+from lib import fingerprint, records
 from lib.publishing import execute, freshness
 from lib.publishing.execute import ExecutionError
 
@@ -106,6 +109,106 @@ def test_execute_then_fresh_then_stale_then_reworded(kernel_path: Path) -> None:
     [fault] = freshness.faults("sample")
     assert "stale" in fault
     assert "make refresh CHAPTER=sample" in fault
+
+
+@pytest.fixture
+def page(kernel_path: Path) -> Path:
+    """The stored page of the executed sample, with its record."""
+    store(kernel_path)
+    assert freshness.faults("sample") == []
+    return kernel_path / "notebooks/sample.ipynb"
+
+
+def test_a_kill_between_record_and_page_is_named(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is replaced first; the old page does not belong to it."""
+    record, old_page = page.parent.parent / "book/runs/sample/default/results.json", page.read_bytes()
+    edit(page.parent.parent / "lib/shared.py", "VALUE = 1", "VALUE = 5")
+    replacing, replaced = execute.replacing, []
+
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        with replacing(path) as temporary:
+            yield temporary
+            if replaced:
+                raise KeyboardInterrupt
+        replaced.append(path)
+
+    monkeypatch.setattr(execute, "replacing", killed)
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute("sample", allow_standin=True)
+    assert replaced == [record]
+    assert json.loads(record.read_text()) == {"constant": 6}
+    assert page.read_bytes() == old_page
+    [fault] = freshness.faults("sample")
+    assert "different runs" in fault
+    assert not freshness.is_fresh("sample")  # so that make book executes it
+    assert sorted(p.name for p in record.parent.iterdir()) == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"constant": 3}', "the notebook and its record come from different runs, or the record was edited"),
+        ('{"constant": 2', "the record cannot be read (JSONDecodeError)"),
+        ("[]", "the record cannot be read (AttributeError)"),
+        (None, "the notebook has no record"),
+    ],
+)
+def test_a_record_that_is_not_the_pages_own_is_named(page: Path, text: str | None, words: str) -> None:
+    record = page.parent.parent / "book/runs/sample/default/results.json"
+    record.unlink() if text is None else record.write_text(text)
+    assert freshness.faults("sample") == [f"sample: {words}; run 'make refresh CHAPTER=sample'"]
+
+
+def test_layout_and_line_ends_of_a_record_do_not_count(page: Path) -> None:
+    record = page.parent.parent / "book/runs/sample/default/results.json"
+    record.write_bytes(b'{\r\n "constant": 2\r\n}\r\n')
+    assert freshness.faults("sample") == []
+
+
+@pytest.mark.parametrize(
+    ("mark", "words"), [("record", "which record it belongs to"), ("profile", "one of profile None")]
+)
+def test_a_page_of_before_the_pairs_needs_a_refresh(page: Path, mark: str, words: str) -> None:
+    notebook = nbformat.read(page, as_version=4)
+    del notebook.metadata[freshness.METADATA_KEY][mark]
+    nbformat.write(notebook, page)
+    [fault] = freshness.faults("sample")
+    assert words in fault
+    assert "make refresh CHAPTER=sample" in fault
+
+
+def test_a_larger_profiles_notebook_and_record_are_a_pair_too(page: Path) -> None:
+    execute.execute("sample", "gpu", allow_standin=True)
+    runs = page.parent.parent / "book/runs/sample/gpu"
+    edit(page.parent.parent / "lib/unrelated.py", "VALUE = 1", "VALUE = 2")
+    assert freshness.faults("sample") == []
+    (runs / "results.json").write_text('{"constant": 9}')
+    [fault] = freshness.faults("sample")
+    assert fault.startswith("sample, profile gpu: the notebook and its record come from different runs")
+    assert "make refresh CHAPTER=sample PROFILE=gpu" in fault
+    (runs / "sample.ipynb").unlink()
+    [fault] = freshness.faults("sample")
+    assert fault.startswith("sample, profile gpu: the record has no notebook")
+
+
+def test_later_code_does_not_make_a_larger_profile_stale(page: Path) -> None:
+    execute.execute("sample", "gpu", allow_standin=True)
+    edit(page.parent.parent / "lib/shared.py", "VALUE = 1", "VALUE = 5")
+    execute.execute("sample", allow_standin=True)
+    assert freshness.faults("sample") == []
+
+
+def test_a_source_that_is_not_python_is_one_line(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (page.parent.parent / "lib/shared.py").write_text("VALUE = (\n")
+    [fault] = freshness.faults("sample")
+    assert fault == "sample: lib/shared.py is not Python ('(' was never closed)"
+    assert execute.main(["sample"]) == 1
+    assert capsys.readouterr().err == "lib/shared.py is not Python ('(' was never closed)\n"
+
+
+def test_the_records_name_is_the_same_everywhere() -> None:
+    assert freshness.RECORD_NAME == records.RECORD_NAME
 
 
 def test_sync_leaves_changed_code_alone(kernel_path: Path) -> None:

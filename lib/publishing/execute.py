@@ -1,30 +1,40 @@
 """Execute chapters for the book, and bring new wording into executed notebooks without re-running them.
 
 ``python -m lib.publishing.execute`` re-executes the chapters whose stored outputs are stale (all named on the command line, or
-all there are), writes ``notebooks/<slug>.ipynb`` and ``book/runs/<slug>/<profile>/results.json`` together, and syncs the
+all there are), writes ``book/runs/<slug>/<profile>/results.json`` and ``notebooks/<slug>.ipynb``, in this order, and syncs the
 Markdown and comments of the others. A chapter whose execution fails keeps its old files.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from lib.atomic import replacing
-from lib.fingerprint import ROOT, code_fingerprint, content_hash, slugs
+from lib.fingerprint import ROOT, SourceError, code_fingerprint, content_hash, slugs
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
-from lib.publishing.freshness import METADATA_KEY, is_fresh, source_cells, stored
-from lib.records import RECORD_NAME
+from lib.publishing.freshness import (
+    METADATA_KEY,
+    RECORD_NAME,
+    is_fresh,
+    page_path,
+    record_digest,
+    record_path,
+    source_cells,
+    stored,
+)
 from lib.training import PROGRESS_VARIABLE
 
 
@@ -63,34 +73,61 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         ExecutionError: if a cell fails or the real data was out of reach; nothing has been replaced then.
     """
     notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
-    mark = content_hash(slug, profile)
+    key = content_hash(slug, profile)
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         data = {} if allow_standin else {"data": "real"}
         set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
-        os.environ[PROGRESS_VARIABLE] = "0"
-        client = NotebookClient(
-            notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
-        )
         try:
-            client.execute()
-        except CellExecutionError as error:
-            last = str(error).strip().splitlines()[-1]
+            run_notebook(notebook, ROOT)
+        except ExecutionError as error:
             raise ExecutionError(
-                f"{slug} (profile {profile}): {last}; the stored notebook is unchanged"
+                f"{slug} (profile {profile}): {error}; the stored notebook is unchanged"
             ) from error
-        record = Path(folder) / RECORD_NAME
-        if not record.is_file():
-            raise ExecutionError(
-                f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)"
-            )
-        tidy(notebook)
-        notebook.metadata[METADATA_KEY] = {"hash": mark, "profile": profile}
-        runs = ROOT / "book" / "runs" / slug / profile
-        runs.mkdir(parents=True, exist_ok=True)
-        page = ROOT / "notebooks" / f"{slug}.ipynb" if profile == "default" else runs / f"{slug}.ipynb"
-        write_notebook(page, notebook)
-        with replacing(runs / RECORD_NAME) as temporary:
-            shutil.copyfile(record, temporary)
+        store(slug, profile, notebook, Path(folder) / RECORD_NAME, key)
+
+
+def run_notebook(
+    notebook: nbformat.NotebookNode, root: Path, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a notebook in place, in a kernel of its own that starts in ``root``, without progress bars.
+
+    Args:
+        environment: variables that the kernel has beside those of this process.
+
+    Raises:
+        ExecutionError: if a cell fails or the kernel dies; the message is one line.
+    """
+    client = NotebookClient(
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(root)}}
+    )
+    try:
+        client.execute(env={**os.environ, PROGRESS_VARIABLE: "0", **(environment or {})})
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise ExecutionError(str(error).strip().splitlines()[-1]) from error
+
+
+def store(slug: str, profile: str, notebook: nbformat.NotebookNode, record: Path, key: str) -> None:
+    """Store an executed notebook and its record as a pair: the record first, and the notebook knows its digest.
+
+    A kill between the two leaves the new record beside the old notebook, which the freshness check then names.
+
+    Args:
+        record: the run's record.
+        key: the content hash of the code that ran.
+
+    Raises:
+        ExecutionError: if there is no record; nothing has been replaced then.
+    """
+    if not record.is_file():
+        raise ExecutionError(f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)")
+    digest = record_digest(json.loads(record.read_text(encoding="utf-8")))
+    tidy(notebook)
+    notebook.metadata[METADATA_KEY] = {"hash": key, "profile": profile, "record": digest}
+    record_path(slug, profile).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(page_path(slug, profile)) as new_page:
+        nbformat.write(notebook, new_page)
+        with replacing(record_path(slug, profile)) as new_record:
+            shutil.copyfile(record, new_record)
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
@@ -162,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
             start = time.perf_counter()
             execute(slug, options.profile)
             print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
-        except OneLineError as error:
+        except (OneLineError, SourceError) as error:
             failures += 1
             print(error, file=sys.stderr)
     return 1 if failures else 0

@@ -1,40 +1,96 @@
 """Is a stored notebook still what its sources would produce?
 
 Every executed notebook records a hash of what made it (:mod:`lib.fingerprint`): the code of its source, of its chapter's package,
-of the shared modules that these import, and the profile. A change of wording re-runs nothing.
+of the shared modules that these import, and the profile. A change of wording re-runs nothing. It also records the digest of the
+run record that was stored with it, so that a page and a record of different runs, or a record edited by hand, are told apart from a pair.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
 
-from lib.fingerprint import ROOT, content_hash, slugs
+from lib.fingerprint import ROOT, SourceError, content_hash, slugs
 
 METADATA_KEY = "executable_papers"
+RECORD_NAME = "results.json"
+STAMPS = "restamped"
+"""The entry of a record that :mod:`lib.publishing.restamp` adds after the run."""
+HALF_STAMPED = "the record was stamped and the notebook was not"
 _PATH = re.compile(
     r"(?<![\w.:/<])(/(?:home|root|Users|tmp|var|opt|work|mnt|private|content|workspace)/[\w.\-]+|[A-Z]:\\\\)"
 )
 _WARNING = re.compile(r"\b\w*Warning\b:")
 
 
-def stored(slug: str) -> nbformat.NotebookNode | None:
+def page_path(slug: str, profile: str) -> Path:
+    """Where the executed notebook of a chapter lies: its page, or for another profile than ``default`` a page of ``book/runs``."""
+    if profile == "default":
+        return ROOT / "notebooks" / f"{slug}.ipynb"
+    return ROOT / "book" / "runs" / slug / profile / f"{slug}.ipynb"
+
+
+def record_path(slug: str, profile: str) -> Path:
+    """Where the run record of a stored notebook lies."""
+    return ROOT / "book" / "runs" / slug / profile / RECORD_NAME
+
+
+def stored(slug: str, profile: str = "default") -> nbformat.NotebookNode | None:
     """The executed notebook of a chapter, or None where there is none yet."""
-    path = ROOT / "notebooks" / f"{slug}.ipynb"
+    path = page_path(slug, profile)
     return nbformat.read(path, as_version=4) if path.is_file() else None
 
 
-def is_fresh(slug: str) -> bool:
-    """Whether the stored notebook was made by the present code."""
-    notebook = stored(slug)
-    if notebook is None:
-        return False
+def record_digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of what a run wrote into its record: of the values, not of their layout, and without later stamps."""
+    written = {name: value for name, value in record.items() if name != STAMPS}
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+
+
+def pair_fault(slug: str, profile: str) -> str | None:
+    """Why a stored notebook and its record do not belong together, in a few words; None if they do or neither is there."""
+    notebook, path = stored(slug, profile), record_path(slug, profile)
+    if notebook is None or not path.is_file():
+        return (
+            None
+            if notebook is None and not path.is_file()
+            else ("the record has no notebook" if notebook is None else "the notebook has no record")
+        )
     mark = notebook.metadata.get(METADATA_KEY, {})
-    return mark.get("hash") == content_hash(slug, mark.get("profile", "default"))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        digest, stamps = record_digest(record), record.get(STAMPS, [])
+        key = stamps[-1]["key"] if stamps else mark.get("hash")
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+        return f"the record cannot be read ({type(error).__name__})"
+    if mark.get("profile") != profile:
+        return f"the notebook is one of profile {mark.get('profile')!r}"
+    if "record" not in mark:
+        return "the notebook does not say which record it belongs to"
+    if mark["record"] != digest:
+        return "the notebook and its record come from different runs, or the record was edited"
+    if key != mark.get("hash"):
+        return HALF_STAMPED
+    return None
+
+
+def is_fresh(slug: str) -> bool:
+    """Whether the stored notebook was made by the present code, together with its record.
+
+    Raises:
+        SourceError: if a source of the chapter is not Python.
+    """
+    notebook = stored(slug)
+    if notebook is None or pair_fault(slug, "default"):
+        return False
+    return notebook.metadata[METADATA_KEY].get("hash") == content_hash(slug, "default")
 
 
 def source_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
@@ -78,18 +134,45 @@ def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
     return faults
 
 
+def larger_profiles(slug: str) -> list[str]:
+    """The profiles beside ``default`` of which a notebook or a record is stored."""
+    folder = ROOT / "book" / "runs" / slug
+    found = {path.parent.name for name in (RECORD_NAME, f"{slug}.ipynb") for path in folder.glob(f"*/{name}")}
+    return sorted(found - {"default"})
+
+
 def faults(slug: str) -> list[str]:
-    """One line for each way in which the stored notebook of ``slug`` is not fit to be the chapter's page."""
+    """One line for each way in which the stored notebooks of ``slug`` are not fit to be pages of the book.
+
+    The notebook of a larger profile is that of its commit: later code does not make it stale.
+    """
     refresh = f"run 'make refresh CHAPTER={slug}'"
     notebook = stored(slug)
     if notebook is None:
         return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
     found = []
-    if not is_fresh(slug):
-        found.append(f"{slug}: stored outputs are stale (code changed since they were made); {refresh}")
+    try:
+        if fault := pair_fault(slug, "default"):
+            found.append(f"{slug}: {fault}; {refresh}")
+        elif not is_fresh(slug):
+            found.append(
+                f"{slug}: stored outputs are stale (code changed since they were made); {refresh}, or "
+                f"'make restamp CHAPTER={slug}' where no number changes"
+            )
+    except SourceError as error:
+        found.append(f"{slug}: {error}")
     if source_cells(notebook) != source_cells(jupytext.read(ROOT / "notebooks" / f"{slug}.py")):
         found.append(f"{slug}: notebooks/{slug}.py and .ipynb differ in source; run 'make sync'")
     found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
+    for profile in larger_profiles(slug):
+        again = f"run 'make refresh CHAPTER={slug} PROFILE={profile}'"
+        larger = stored(slug, profile)
+        inside = output_faults(larger) if larger is not None else []
+        found += [
+            f"{slug}, profile {profile}: {fault}; {again}"
+            for fault in [pair_fault(slug, profile), *inside]
+            if fault
+        ]
     return found
 
 
