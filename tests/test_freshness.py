@@ -10,6 +10,7 @@ import pytest
 
 from lib.publishing import execute, freshness
 from lib.publishing.execute import ExecutionError
+from lib.publishing.pairing import sync
 
 NOTEBOOK = """# ---
 # jupyter:
@@ -116,11 +117,9 @@ def test_execute_then_fresh_then_stale_then_reworded(kernel_path: Path) -> None:
     assert len(notebook.cells) == 4  # the injected cell is gone
 
     edit(kernel_path / "notebooks/sample.py", "# # Title", "# # Reworded")
-    assert freshness.faults("sample") == [
-        "sample: notebooks/sample.py and .ipynb differ in source; run 'make sync'"
-    ]
-    assert execute.sync("sample")
-    assert not execute.sync("sample")
+    assert freshness.faults("sample") == ["sample: notebooks/sample.py was edited (cell 1); run 'make sync'"]
+    assert sync("sample", root=kernel_path) == "new wording copied (cell 1)"
+    assert sync("sample", root=kernel_path) == "up to date"
     assert freshness.faults("sample") == []
     reworded = freshness.stored("sample")
     assert reworded is not None
@@ -133,10 +132,30 @@ def test_execute_then_fresh_then_stale_then_reworded(kernel_path: Path) -> None:
     assert "make refresh CHAPTER=sample" in fault
 
 
-def test_sync_leaves_changed_code_alone(kernel_path: Path) -> None:
+def test_standard_error_is_refused_where_it_arises(kernel_path: Path) -> None:
     store(kernel_path)
-    edit(kernel_path / "notebooks/sample.py", "C1: holds", "C1: fails")
-    assert not execute.sync("sample")
+    old = (kernel_path / "notebooks/sample.ipynb").read_bytes()
+    code = "import sys; print('left\\nbehind', file=sys.stderr)"
+    edit(kernel_path / "notebooks/sample.py", 'print("C1: holds")', code)
+    with pytest.raises(ExecutionError) as caught:
+        execute.execute("sample", allow_standin=True)
+    assert str(caught.value) == (
+        "sample: cell 4: standard error: left behind; the stored notebook is unchanged"
+    )
+    assert (kernel_path / "notebooks/sample.ipynb").read_bytes() == old
+
+
+def test_all_cells_with_standard_error_are_named() -> None:
+    def noisy(*texts: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell(
+            "1", outputs=[nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
+        )
+
+    notebook = nbformat.v4.new_notebook(cells=[noisy("a\n", "b"), noisy(), noisy("c" * 1000)])
+    assert freshness.standard_error(notebook) == [
+        "cell 1: standard error: a b",
+        f"cell 3: standard error: {'c' * 150} … {'c' * 150}",
+    ]
 
 
 def test_a_failing_chapter_keeps_its_old_files(kernel_path: Path) -> None:
@@ -153,8 +172,7 @@ def test_a_failing_chapter_keeps_its_old_files(kernel_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("import warnings; warnings.warn('old')", "a warning"),
-        ("import sys; print('bar', file=sys.stderr)", "standard error"),
+        ("print('UserWarning: old')", "a warning"),
         ("print('/home/somebody/file')", "a path (/home/somebody)"),
     ],
 )

@@ -15,22 +15,24 @@ import tempfile
 import time
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from lib.atomic import replacing
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
-from lib.publishing.freshness import (
+from lib.publishing.freshness import content_hash, is_fresh, slugs, standard_error
+from lib.publishing.pairing import (
     METADATA_KEY,
     ROOT,
-    code_fingerprint,
-    content_hash,
-    is_fresh,
-    slugs,
-    source_cells,
-    stored,
+    SIDES,
+    PairError,
+    Side,
+    compare,
+    read_source,
+    sync,
+    tidy,
+    write_notebook,
 )
 from lib.records import RECORD_NAME
 from lib.training import PROGRESS_VARIABLE
@@ -68,9 +70,10 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     ``book/runs/<slug>/<profile>/``.
 
     Raises:
-        ExecutionError: if a cell fails or the real data was out of reach; nothing has been replaced then.
+        ExecutionError: if a cell fails, leaves something on standard error, or the real data was out of reach; nothing has been
+            replaced then.
     """
-    notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
+    notebook = read_source(ROOT / "notebooks" / f"{slug}.py")
     mark = content_hash(slug, profile)
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         data = {} if allow_standin else {"data": "real"}
@@ -92,6 +95,7 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
                 f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)"
             )
         tidy(notebook)
+        refuse_noise(slug, notebook)
         notebook.metadata[METADATA_KEY] = {"hash": mark, "profile": profile}
         runs = ROOT / "book" / "runs" / slug / profile
         runs.mkdir(parents=True, exist_ok=True)
@@ -101,51 +105,40 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
             shutil.copyfile(record, temporary)
 
 
-def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop the injected cell and what differs from run to run without meaning: timings, identifiers, widget state."""
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    count = 0
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:03d}"
-        cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = count
+def refuse_noise(slug: str, notebook: nbformat.NotebookNode) -> None:
+    """Refuse an executed notebook with something on standard error, which the book's build would stop at.
 
-
-def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
-    """Write a notebook, whole or not at all."""
-    with replacing(path) as temporary:
-        nbformat.write(notebook, temporary)
-
-
-def sync(slug: str) -> bool:
-    """Copy Markdown, comments and metadata from the source into the executed notebook, keeping its outputs.
-
-    Returns:
-        True if the notebook changed. A notebook whose code has changed is left alone: it must be executed again.
+    Raises:
+        ExecutionError: naming each cell and its text.
     """
-    executed, source = stored(slug), jupytext.read(ROOT / "notebooks" / f"{slug}.py")
-    if executed is None:
-        return False
-    old = [cell for cell in executed.cells if cell.cell_type == "code"]
-    new = [cell for cell in source.cells if cell.cell_type == "code"]
-    if [code_fingerprint(c.source) for c in old] != [code_fingerprint(c.source) for c in new]:
-        return False
-    before = (source_cells(executed), [dict(cell.metadata) for cell in executed.cells])
-    for cell, previous in zip(new, old, strict=True):
-        cell.outputs, cell.execution_count = previous.outputs, previous.execution_count
-    executed.cells = source.cells
-    tidy(executed)
-    if before == (source_cells(executed), [dict(cell.metadata) for cell in executed.cells]):
-        return False
-    write_notebook(ROOT / "notebooks" / f"{slug}.ipynb", executed)
-    return True
+    if lines := standard_error(notebook):
+        raise ExecutionError(f"{slug}: {'; '.join(lines)}; the stored notebook is unchanged")
+
+
+def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) -> None:
+    """Execute a chapter if its outputs are stale (or ``force``), else bring its two files into step.
+
+    Raises:
+        PairError: if its notebook holds an edit that an execution would overwrite, unless ``side`` says whose cells count.
+        ExecutionError: see :func:`execute`.
+    """
+    if (
+        profile == "default"
+        and (ROOT / "notebooks" / f"{slug}.ipynb").is_file()
+        and not (force and side == "py")
+    ):
+        if side == "ipynb":
+            print(f"{slug}: {sync(slug, side, ROOT)}")
+        found = compare(slug, ROOT)
+        if found.loses_an_edit and side is None:
+            raise PairError(str(found.line()))
+        if is_fresh(slug) and not found.code_differs and not force:
+            print(f"{slug}: {sync(slug, side, ROOT)}")
+            return
+    print(f"{slug}: executing (profile {profile}) …", flush=True)
+    start = time.perf_counter()
+    execute(slug, profile)
+    print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,19 +150,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", choices=PROFILE_NAMES, default="default")
     parser.add_argument("--force", action="store_true", help="execute also what is fresh")
     parser.add_argument("--sync-only", action="store_true", help="bring new wording over; execute nothing")
+    parser.add_argument(
+        "--from", dest="side", choices=SIDES, help="whose cells count where the .ipynb was edited, too"
+    )
     options = parser.parse_args(arguments)
     failures = 0
     for slug in options.chapters or slugs():
         try:
             check_slug(slug)
-            fresh = options.profile == "default" and is_fresh(slug) and not options.force
-            if fresh or options.sync_only:
-                print(f"{slug}: {'new wording copied' if sync(slug) else 'up to date' if fresh else 'stale'}")
-                continue
-            print(f"{slug}: executing (profile {options.profile}) …", flush=True)
-            start = time.perf_counter()
-            execute(slug, options.profile)
-            print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
+            if options.sync_only:
+                print(f"{slug}: {sync(slug, options.side, ROOT)}")
+            else:
+                bring_up_to_date(slug, options.profile, options.force, options.side)
         except OneLineError as error:
             failures += 1
             print(error, file=sys.stderr)

@@ -17,38 +17,14 @@ from typing import Any
 import jupytext
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-METADATA_KEY = "executable_papers"
+from lib.fingerprint import ROOT, code_fingerprint
+from lib.publishing import pairing
+from lib.publishing.pairing import METADATA_KEY
+
 _PATH = re.compile(
     r"(?<![\w.:/<])(/(?:home|root|Users|tmp|var|opt|work|mnt|private|content|workspace)/[\w.\-]+|[A-Z]:\\\\)"
 )
 _WARNING = re.compile(r"\b\w*Warning\b:")
-
-
-def strip_docstrings(tree: ast.AST) -> ast.AST:
-    """Remove docstrings (and other expression statements that are bare strings) from a syntax tree, in place."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                item
-                for item in body
-                if not (
-                    isinstance(item, ast.Expr)
-                    and isinstance(item.value, ast.Constant)
-                    and isinstance(item.value.value, str)
-                )
-            ]
-    return tree
-
-
-def code_fingerprint(source: str) -> str:
-    """The syntax tree of ``source`` as text, without comments, docstrings and layout.
-
-    Raises:
-        SyntaxError: if ``source`` is not Python.
-    """
-    return ast.dump(strip_docstrings(ast.parse(source)))
 
 
 def notebook_code(source: Path) -> str:
@@ -110,9 +86,13 @@ def slugs() -> list[str]:
 
 
 def stored(slug: str) -> nbformat.NotebookNode | None:
-    """The executed notebook of a chapter, or None where there is none yet."""
+    """The executed notebook of a chapter, or None where there is none yet.
+
+    Raises:
+        PairError: if the file is no notebook.
+    """
     path = ROOT / "notebooks" / f"{slug}.ipynb"
-    return nbformat.read(path, as_version=4) if path.is_file() else None
+    return pairing.read_notebook(path) if path.is_file() else None
 
 
 def is_fresh(slug: str) -> bool:
@@ -122,11 +102,6 @@ def is_fresh(slug: str) -> bool:
         return False
     mark = notebook.metadata.get(METADATA_KEY, {})
     return mark.get("hash") == content_hash(slug, mark.get("profile", "default"))
-
-
-def source_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """(kind, source) of every cell."""
-    return [(cell.cell_type, cell.source.rstrip()) for cell in notebook.cells]
 
 
 def output_texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[int, str, str]]:
@@ -147,14 +122,26 @@ def _join(value: Any) -> str:
     return "".join(value) if isinstance(value, list) else str(value)
 
 
+def standard_error(notebook: nbformat.NotebookNode) -> list[str]:
+    """One line for each cell that left something on standard error: its number and the text, in one line."""
+    texts: dict[int, str] = {}
+    for number, kind, text in output_texts(notebook):
+        if kind == "stderr":
+            texts[number] = " ".join((texts.get(number, "") + " " + text).split())
+    return [f"cell {number}: standard error: {shortened(text)}" for number, text in texts.items()]
+
+
+def shortened(text: str, width: int = 300) -> str:
+    """``text``, with its middle left out where it is longer than ``width``."""
+    return text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}"
+
+
 def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
     """What must not stand on a page: errors, standard error, warnings, paths of a machine, cells that never ran."""
-    faults = []
+    faults = standard_error(notebook)
     for number, kind, text in output_texts(notebook):
         if kind == "error":
             faults.append(f"cell {number}: an output holds an error ({text})")
-        if kind == "stderr":
-            faults.append(f"cell {number}: an output holds standard error ({text.strip()[:80]!r})")
         if _WARNING.search(text):
             faults.append(f"cell {number}: an output holds a warning ({_WARNING.search(text)[0]})")  # type: ignore[index]
         if match := _PATH.search(text):
@@ -168,14 +155,15 @@ def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
 def faults(slug: str) -> list[str]:
     """One line for each way in which the stored notebook of ``slug`` is not fit to be the chapter's page."""
     refresh = f"run 'make refresh CHAPTER={slug}'"
-    notebook = stored(slug)
+    try:
+        notebook = stored(slug)
+    except pairing.PairError as error:
+        return [f"{slug}: {error}"]
     if notebook is None:
         return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
-    found = []
-    if not is_fresh(slug):
+    found = pairing.faults(slug, ROOT)
+    if not is_fresh(slug) and not pairing.compare(slug, ROOT).asks_for_execution:
         found.append(f"{slug}: stored outputs are stale (code changed since they were made); {refresh}")
-    if source_cells(notebook) != source_cells(jupytext.read(ROOT / "notebooks" / f"{slug}.py")):
-        found.append(f"{slug}: notebooks/{slug}.py and .ipynb differ in source; run 'make sync'")
     found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
     return found
 
