@@ -22,6 +22,7 @@ from nbclient.exceptions import CellExecutionError
 from lib.atomic import replacing
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
 from lib.publishing.freshness import content_hash, is_fresh, slugs, standard_error
+from lib.publishing.leftovers import folder_prefix
 from lib.publishing.pairing import (
     METADATA_KEY,
     ROOT,
@@ -75,7 +76,7 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     """
     notebook = read_source(ROOT / "notebooks" / f"{slug}.py")
     mark = content_hash(slug, profile)
-    with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+    with tempfile.TemporaryDirectory(prefix=folder_prefix()) as folder:
         data = {} if allow_standin else {"data": "real"}
         set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
         os.environ[PROGRESS_VARIABLE] = "0"
