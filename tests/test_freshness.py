@@ -203,6 +203,12 @@ def test_unknown_chapter() -> None:
     assert execute.main(["minrn"]) == 1
 
 
+def test_a_profile_that_no_page_shows_is_refused_before_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        execute.main([freshness.slugs()[0], "--profile", "smoke"])
+    assert "invalid choice: 'smoke'" in capsys.readouterr().err
+
+
 def test_every_stored_notebook_is_fit_for_its_page() -> None:
     assert [fault for slug in freshness.slugs() for fault in freshness.faults(slug)] == []
 

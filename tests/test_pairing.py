@@ -321,6 +321,8 @@ def test_a_foreign_kernel_is_refused(root: Path) -> None:
     assert "write 'name: python3' in its header" in pairing.faults("sample", root)[0]
     with pytest.raises(PairError, match="write 'name: python3'"):
         sync("sample", root=root)
+    with pytest.raises(PairError, match="write 'name: python3'"):
+        execute.bring_up_to_date("sample", "default", force=True, side=None)
 
 
 def test_a_file_that_is_no_notebook_is_one_line(root: Path) -> None:

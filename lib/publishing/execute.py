@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from lib.atomic import replacing
-from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
+from lib.profiles import OneLineError, ParameterError, nearest
 from lib.publishing.freshness import content_hash, is_fresh, slugs, standard_error
 from lib.publishing.leftovers import folder_prefix
 from lib.publishing.pairing import (
@@ -31,10 +31,12 @@ from lib.publishing.pairing import (
     Side,
     compare,
     read_source,
+    source_kernel_fault,
     sync,
     tidy,
     write_notebook,
 )
+from lib.publishing.scorecard import JUDGING_PROFILES
 from lib.records import RECORD_NAME
 from lib.training import PROGRESS_VARIABLE
 
@@ -120,7 +122,8 @@ def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) ->
     """Execute a chapter if its outputs are stale (or ``force``), else bring its two files into step.
 
     Raises:
-        PairError: if its notebook holds an edit that an execution would overwrite, unless ``side`` says whose cells count.
+        PairError: if its notebook holds an edit that an execution would overwrite, unless ``side`` says whose cells count, or if
+            its source names a kernel that other machines lack.
         ExecutionError: see :func:`execute`.
     """
     if (
@@ -148,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Execute stale chapters and store their notebooks and records."
     )
     parser.add_argument("chapters", nargs="*", help="slugs; all chapters by default")
-    parser.add_argument("--profile", choices=PROFILE_NAMES, default="default")
+    parser.add_argument("--profile", choices=JUDGING_PROFILES, default="default")
     parser.add_argument("--force", action="store_true", help="execute also what is fresh")
     parser.add_argument("--sync-only", action="store_true", help="bring new wording over; execute nothing")
     parser.add_argument(

@@ -81,6 +81,12 @@ def kernel_fault(notebook: NotebookNode) -> str | None:
     return f"names {f'the kernel {name!r}' if name else 'no kernel'}, not {KERNEL!r}, which every machine has"
 
 
+def source_kernel_fault(slug: str, root: Path = ROOT) -> str | None:
+    """What is wrong with the kernel that the chapter's source names, in one line."""
+    fault = kernel_fault(read_source(paths(slug, root)[0]))
+    return fault and f"{slug}: notebooks/{slug}.py {fault}; write 'name: {KERNEL}' in its header"
+
+
 # ---------------------------------------------------------------- which side was edited
 
 
@@ -217,12 +223,13 @@ def faults(slug: str, root: Path = ROOT) -> list[str]:
     """
     source_path, notebook_path = paths(slug, root)
     found = []
-    if fault := kernel_fault(read_source(source_path)):
-        found.append(f"{slug}: notebooks/{slug}.py {fault}; write 'name: {KERNEL}' in its header")
+    if line := source_kernel_fault(slug, root):
+        found.append(line)
     if fault := kernel_fault(read_notebook(notebook_path)):
         found.append(f"{slug}: notebooks/{slug}.ipynb {fault}; run 'make sync'")
-    line = compare(slug, root).line()
-    return found + ([line] if line else [])
+    if line := compare(slug, root).line():
+        found.append(line)
+    return found
 
 
 # ---------------------------------------------------------------- bringing them into step
@@ -326,11 +333,10 @@ def sync(slug: str, side: Side | None = None, root: Path = ROOT) -> str:
     Raises:
         PairError: saying which side was edited and what to do, if nothing may be overwritten or the code has to be run.
     """
-    source_path, notebook_path = paths(slug, root)
-    if not notebook_path.is_file():
+    if not paths(slug, root)[1].is_file():
         raise PairError(f"{slug}: notebooks/{slug}.ipynb is missing; run 'make refresh CHAPTER={slug}'")
-    if fault := kernel_fault(read_source(source_path)):
-        raise PairError(f"{slug}: notebooks/{slug}.py {fault}; write 'name: {KERNEL}' in its header")
+    if line := source_kernel_fault(slug, root):
+        raise PairError(line)
     found = compare(slug, root)
     if found.outcome in ("in step", "not noted"):
         return "the notebook's metadata brought up to date" if carry_wording(slug, root) else "up to date"
