@@ -126,11 +126,10 @@ def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) ->
             its source names a kernel that other machines lack.
         ExecutionError: see :func:`execute`.
     """
-    if (
-        profile == "default"
-        and (ROOT / "notebooks" / f"{slug}.ipynb").is_file()
-        and not (force and side == "py")
-    ):
+    if line := source_kernel_fault(slug, ROOT):
+        raise PairError(line)
+    overwrites = profile == "default" and (ROOT / "notebooks" / f"{slug}.ipynb").is_file()
+    if overwrites and not (force and side == "py"):  # forced from the source, whatever stands in the notebook
         if side == "ipynb":
             print(f"{slug}: {sync(slug, side, ROOT)}")
         found = compare(slug, ROOT)
