@@ -64,6 +64,7 @@ def store(root: Path, slug: str) -> None:
         if cell.cell_type == "code" and cell.source.startswith("print"):
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="C1: holds\n")]
     pairing.tidy(executed)
+    pairing.note_agreement(executed)
     pairing.write_notebook(notebook, executed)
 
 

@@ -30,6 +30,7 @@ from lib.publishing.pairing import (
     PairError,
     Side,
     compare,
+    note_agreement,
     read_source,
     source_kernel_fault,
     sync,
@@ -100,6 +101,7 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         tidy(notebook)
         refuse_noise(slug, notebook)
         notebook.metadata[METADATA_KEY] = {"hash": mark, "profile": profile}
+        note_agreement(notebook)
         runs = ROOT / "book" / "runs" / slug / profile
         runs.mkdir(parents=True, exist_ok=True)
         page = ROOT / "notebooks" / f"{slug}.ipynb" if profile == "default" else runs / f"{slug}.ipynb"

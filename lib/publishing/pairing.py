@@ -21,7 +21,7 @@ from jupytext.config import load_jupytext_config
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
-from lib.atomic import write_text
+from lib.atomic import replacing, write_text
 from lib.fingerprint import ROOT, code_fingerprint
 from lib.profiles import OneLineError
 
@@ -47,8 +47,10 @@ def paths(slug: str, root: Path = ROOT) -> tuple[Path, Path]:
 
 
 def read_source(path: Path) -> NotebookNode:
-    """A py:percent notebook, with the settings of ``jupytext.toml`` in its metadata, where jupytext itself would put them."""
-    return jupytext.read(path, config=load_jupytext_config(str(path)))
+    """A py:percent notebook with the metadata that jupytext gives its ``.ipynb``, so that ``jupytext --sync`` finds no difference."""
+    notebook = jupytext.read(path, config=load_jupytext_config(str(path)))
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)
+    return notebook
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -67,10 +69,9 @@ def read_notebook(path: Path) -> NotebookNode:
 
 
 def write_notebook(path: Path, notebook: NotebookNode) -> None:
-    """Write an executed notebook, whole or not at all, in the form that ``jupytext --sync`` leaves as it is."""
-    notebook.metadata.setdefault(METADATA_KEY, {})["cells"] = digests(notebook)
-    text = jupytext.writes(notebook, fmt="ipynb")
-    write_text(path, text if text.endswith("\n") else text + "\n")
+    """Write an executed notebook, whole or not at all."""
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def kernel_fault(notebook: NotebookNode) -> str | None:
@@ -106,6 +107,11 @@ def digests(notebook: NotebookNode) -> list[str]:
         ).hexdigest()[:16]
         for cell in notebook.cells
     ]
+
+
+def note_agreement(notebook: NotebookNode) -> None:
+    """Note in an executed notebook that its cells are those of its source."""
+    notebook.metadata.setdefault(METADATA_KEY, {})["cells"] = digests(notebook)
 
 
 def code(notebook: NotebookNode) -> list[str]:
@@ -271,6 +277,7 @@ def carry_wording(slug: str, root: Path = ROOT) -> bool:
         notebook.cells = source.cells
         tidy(notebook)
     notebook.metadata.update({k: v for k, v in source.metadata.items() if k in ("jupytext", "kernelspec")})
+    note_agreement(notebook)
     write_notebook(notebook_path, notebook)
     return notebook_path.read_bytes() != before
 
