@@ -46,7 +46,7 @@ python:
 	@if [ -L .venv/bin/python ] || [ -e .venv/bin/python ]; then \
 		.venv/bin/python -c '$(IN_RANGE)' 2>/dev/null || { echo "The environment in .venv is broken, or not of Python $(RANGE): remove it with 'rm -r .venv', then run make again."; exit 1; }; \
 	else \
-		$(PYTHON) -c '$(IN_RANGE)' 2>/dev/null || { echo "Python $(RANGE) is needed, and $$($(PYTHON) --version 2>/dev/null || echo '$(PYTHON)') is not: name one with PYTHON=..."; exit 1; }; \
+		$(PYTHON) -c '$(IN_RANGE)' 2>/dev/null || { echo "Python $(RANGE) is needed, and $$($(PYTHON) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])' 2>/dev/null || echo '$(PYTHON)') is not: name one with PYTHON=..."; exit 1; }; \
 	fi
 
 book: $(ENVIRONMENT) ## install, re-execute stale chapters, build the book

@@ -103,7 +103,7 @@ def make_environment(folder: Path, python: Path | str) -> str:
 @pytest.mark.parametrize("version", [(3, 10), (3, 14), (2, 7), (4, 0)])
 def test_a_python_out_of_range_is_one_line(tmp_path: Path, version: tuple[int, int]) -> None:
     python = fake_python(tmp_path / "python", version)
-    name = f"Python {version[0]}.{version[1]}.0"
+    name = f"Python {version[0]}.{version[1]}"
     assert make_environment(tmp_path, python) == (
         f"Python 3.11 to 3.13 is needed, and {name} is not: name one with PYTHON=..."
     )

@@ -146,6 +146,11 @@ def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) ->
     print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
+def stale_note(slug: str) -> str:
+    """What follows the words on a sync of a chapter whose outputs are stale, so that they cannot be read as "all is well"."""
+    return f"; its outputs are stale (code changed since they were made); run 'make refresh CHAPTER={slug}'"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
@@ -164,7 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             check_slug(slug)
             if options.sync_only:
-                print(f"{slug}: {sync(slug, options.side, ROOT)}")
+                done = sync(slug, options.side, ROOT)
+                print(f"{slug}: {done}{'' if is_fresh(slug) else stale_note(slug)}")
             else:
                 bring_up_to_date(slug, options.profile, options.force, options.side)
         except OneLineError as error:

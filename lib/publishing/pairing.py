@@ -350,8 +350,7 @@ def sync(slug: str, side: Side | None = None, root: Path = ROOT) -> str:
     if side == "ipynb" and found.loses_an_edit:
         take_into_source(slug, root)
         carry_wording(slug, root)
-        last = f"; its code changed: run 'make refresh CHAPTER={slug}'" if found.code_differs else ""
-        return f"the notebook's edit ({found.ipynb_cells}) taken into notebooks/{slug}.py{last}"
+        return f"the notebook's edit ({found.ipynb_cells}) taken into notebooks/{slug}.py"
     if found.code_differs or (found.loses_an_edit and side is None):
         raise PairError(str(found.line()))
     carry_wording(slug, root)
