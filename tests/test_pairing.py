@@ -364,6 +364,19 @@ def test_execution_does_not_overwrite_an_edit_either(root: Path, monkeypatch: py
     assert executed == ["sample", "sample"]
 
 
+def test_taking_the_notebooks_side_leaves_edited_code_of_the_source_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``FROM=ipynb`` without ``CHAPTER`` meets chapters whose source alone was edited: those are executed as ever."""
+    executed: list[str] = []
+    monkeypatch.setattr(execute, "execute", lambda slug, profile: executed.append(slug))
+    monkeypatch.setattr(execute, "is_fresh", lambda slug: False)
+    edit_source(root, "C1: holds", "C1: fails")
+    before = contents(root)
+    assert execute.main(["sample", "--from", "ipynb"]) == 0
+    assert (executed, contents(root)) == (["sample"], before)
+
+
 def test_sync_of_an_edited_notebook_ends_with_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "slugs", lambda: ["sample"])
     edit_notebook(root, reword(4, "A better end."))

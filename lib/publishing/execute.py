@@ -132,11 +132,12 @@ def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) ->
         raise PairError(line)
     overwrites = profile == "default" and (ROOT / "notebooks" / f"{slug}.ipynb").is_file()
     if overwrites and not (force and side == "py"):  # forced from the source, whatever stands in the notebook
-        if side == "ipynb":
-            print(f"{slug}: {sync(slug, side, ROOT)}")
         found = compare(slug, ROOT)
         if found.loses_an_edit and side is None:
             raise PairError(str(found.line()))
+        if found.loses_an_edit and side == "ipynb":
+            print(f"{slug}: {sync(slug, side, ROOT)}")
+            found = compare(slug, ROOT)
         if is_fresh(slug) and not found.code_differs and not force:
             print(f"{slug}: {sync(slug, side, ROOT)}")
             return
