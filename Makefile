@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 CHAPTER ?=
+FROM ?=
 PROFILE ?= default
 SEED ?= 0
 
@@ -16,18 +17,22 @@ BIN := .venv/bin
 ENVIRONMENT := .venv/installed
 endif
 
+# What requires-python in pyproject.toml says; tests/test_environment.py holds them together.
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+RANGE := 3.11 to 3.13
+
 SPHINX := -W -n --keep-going
 HTML := _build/html
+SIDE = $(if $(FROM),--from $(FROM))
 export MPLBACKEND = agg
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: help book html refresh restamp sync test lint unit nbval browser run data bench lock clean
+.PHONY: help python book html refresh restamp sync test check lint unit nbval browser run data bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-.venv/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with PYTHON=..."; exit 1; }
+.venv/installed: requirements.lock pyproject.toml | python
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Installing the locked dependencies into .venv (some minutes the first time) ..."
 	@.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
@@ -37,8 +42,15 @@ help: ## list the targets
 	@.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
+python:
+	@if [ -L .venv/bin/python ] || [ -e .venv/bin/python ]; then \
+		.venv/bin/python -c '$(IN_RANGE)' 2>/dev/null || { echo "The environment in .venv is broken, or not of Python $(RANGE): remove it with 'rm -r .venv', then run make again."; exit 1; }; \
+	else \
+		$(PYTHON) -c '$(IN_RANGE)' 2>/dev/null || { echo "Python $(RANGE) is needed, and $$($(PYTHON) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])' 2>/dev/null || echo '$(PYTHON)') is not: name one with PYTHON=..."; exit 1; }; \
+	fi
+
 book: $(ENVIRONMENT) ## install, re-execute stale chapters, build the book
-	@$(BIN)/python -m lib.publishing.execute
+	@$(BIN)/python -m lib.publishing.execute $(SIDE)
 	@$(BIN)/python -m lib.publishing.pages sync
 	@$(BIN)/python -m lib.publishing.readme
 	@$(MAKE) --no-print-directory html
@@ -46,9 +58,10 @@ book: $(ENVIRONMENT) ## install, re-execute stale chapters, build the book
 
 html: $(ENVIRONMENT) ## build the pages from the stored outputs
 	@$(BIN)/jupyter-book build --quiet --path-output . $(SPHINX) .
+	@mv _build/.doctrees/under-way _build/.doctrees/complete  # see lib/publishing/build.py
 
 refresh: $(ENVIRONMENT) ## execute CHAPTER again and store its outputs (PROFILE=default)
-	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --profile $(PROFILE) --force
+	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --profile $(PROFILE) --force $(SIDE)
 	@$(BIN)/python -m lib.publishing.pages sync
 	@$(BIN)/python -m lib.publishing.readme
 
@@ -57,10 +70,12 @@ restamp: $(ENVIRONMENT) ## stamp CHAPTER as fresh if no number changed, else exe
 	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.pages sync)
 	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.readme)
 
-sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks, running nothing
-	@$(BIN)/python -m lib.publishing.execute --sync-only
+sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks (FROM=ipynb: out of edited ones), running nothing
+	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --sync-only $(SIDE)
 
 test: lint unit nbval html browser ## lint, unit tests, nbval, book build with warnings as errors, browser check
+
+check: lint unit html browser ## what make test does without nbval, for daily use
 
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
@@ -91,10 +106,11 @@ bench: $(ENVIRONMENT) ## measure the speed tables of the book (on an idle machin
 	@for f in benchmarks/*.py; do $(BIN)/python $$f --out benchmarks/results/$$(basename $$f .py).json || exit 1; done
 
 lock: $(ENVIRONMENT) ## bring requirements.lock up to pyproject.toml (needs uv); UPGRADE=1 gives up its present versions
-	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python >= 3.11.\ntorch==2.13.0\n' > requirements.lock.tmp
+	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python $(RANGE).\ntorch==2.13.0\n' > requirements.lock.tmp
 	@uv pip compile --quiet --universal --python-version 3.11 --extra test --no-annotate --no-header --no-emit-index-url $(if $(UPGRADE),,--constraints requirements.lock) pyproject.toml \
 		| grep -vE '^(torch|nvidia-[a-z0-9-]+|cuda-[a-z-]+)=' >> requirements.lock.tmp
 	@mv requirements.lock.tmp requirements.lock
 
-clean: ## remove what was built (not .venv, not runs)
+clean: ## remove what was built, and what killed runs left behind (not .venv, not runs)
 	rm -rf _build book/generated .pytest_cache .mypy_cache .ruff_cache
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) -m lib.publishing.leftovers

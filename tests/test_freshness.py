@@ -14,6 +14,7 @@ import pytest
 from lib import fingerprint, records
 from lib.publishing import execute, freshness
 from lib.publishing.execute import ExecutionError
+from lib.publishing.pairing import sync
 
 NOTEBOOK = """# ---
 # jupyter:
@@ -94,11 +95,9 @@ def test_execute_then_fresh_then_stale_then_reworded(kernel_path: Path) -> None:
     assert len(notebook.cells) == 4  # the injected cell is gone
 
     edit(kernel_path / "notebooks/sample.py", "# # Title", "# # Reworded")
-    assert freshness.faults("sample") == [
-        "sample: notebooks/sample.py and .ipynb differ in source; run 'make sync'"
-    ]
-    assert execute.sync("sample")
-    assert not execute.sync("sample")
+    assert freshness.faults("sample") == ["sample: notebooks/sample.py was edited (cell 1); run 'make sync'"]
+    assert sync("sample", root=kernel_path) == "new wording copied (cell 1)"
+    assert sync("sample", root=kernel_path) == "up to date"
     assert freshness.faults("sample") == []
     reworded = freshness.stored("sample")
     assert reworded is not None
@@ -211,10 +210,30 @@ def test_the_records_name_is_the_same_everywhere() -> None:
     assert freshness.RECORD_NAME == records.RECORD_NAME
 
 
-def test_sync_leaves_changed_code_alone(kernel_path: Path) -> None:
+def test_standard_error_is_refused_where_it_arises(kernel_path: Path) -> None:
     store(kernel_path)
-    edit(kernel_path / "notebooks/sample.py", "C1: holds", "C1: fails")
-    assert not execute.sync("sample")
+    old = (kernel_path / "notebooks/sample.ipynb").read_bytes()
+    code = "import sys; print('left\\nbehind', file=sys.stderr)"
+    edit(kernel_path / "notebooks/sample.py", 'print("C1: holds")', code)
+    with pytest.raises(ExecutionError) as caught:
+        execute.execute("sample", allow_standin=True)
+    assert str(caught.value) == (
+        "sample: cell 4: standard error: left behind; the stored notebook is unchanged"
+    )
+    assert (kernel_path / "notebooks/sample.ipynb").read_bytes() == old
+
+
+def test_all_cells_with_standard_error_are_named() -> None:
+    def noisy(*texts: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell(
+            "1", outputs=[nbformat.v4.new_output("stream", name="stderr", text=text) for text in texts]
+        )
+
+    notebook = nbformat.v4.new_notebook(cells=[noisy("a\n", "b"), noisy(), noisy("c" * 1000)])
+    assert freshness.standard_error(notebook) == [
+        "cell 1: standard error: a b",
+        f"cell 3: standard error: {'c' * 150} … {'c' * 150}",
+    ]
 
 
 def test_a_failing_chapter_keeps_its_old_files(kernel_path: Path) -> None:
@@ -231,8 +250,7 @@ def test_a_failing_chapter_keeps_its_old_files(kernel_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("import warnings; warnings.warn('old')", "a warning"),
-        ("import sys; print('bar', file=sys.stderr)", "standard error"),
+        ("print('UserWarning: old')", "a warning"),
         ("print('/home/somebody/file')", "a path (/home/somebody)"),
     ],
 )
@@ -261,6 +279,12 @@ def test_web_addresses_and_pictures_are_no_paths() -> None:
 
 def test_unknown_chapter() -> None:
     assert execute.main(["minrn"]) == 1
+
+
+def test_a_profile_that_no_page_shows_is_refused_before_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        execute.main([fingerprint.slugs()[0], "--profile", "smoke"])
+    assert "invalid choice: 'smoke'" in capsys.readouterr().err
 
 
 def test_every_stored_notebook_is_fit_for_its_page() -> None:

@@ -77,9 +77,9 @@ def at(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one chapter, executed and committed."""
     folder = tmp_path_factory.mktemp("restamp") / "repository"
-    for name in ("__init__.py", "fingerprint.py", "publishing/__init__.py", "publishing/freshness.py"):
-        (folder / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(fingerprint.ROOT / "lib" / name, folder / "lib" / name)
+    for path in [*fingerprint.ROOT.glob("lib/*.py"), *fingerprint.ROOT.glob("lib/publishing/*.py")]:
+        (folder / path.relative_to(fingerprint.ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(fingerprint.ROOT))
     for name, text in {
         "lib/sample/__init__.py": "",
         "lib/sample/method.py": METHOD,

@@ -22,16 +22,36 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from lib.profiles import OneLineError  # noqa: E402
-from lib.publishing import pages  # noqa: E402
+from lib.publishing import build, pages  # noqa: E402
+
+
+def begin_build(app: Sphinx, config: Config) -> None:
+    """Build from nothing where the last build was not whole, or was made in another environment."""
+    build.begin(Path(app.doctreedir), Path(app.outdir))
 
 
 def write_pages(app: Sphinx, config: Config) -> None:
     """Compute the scorecard and write ``book/generated`` before Sphinx looks for documents."""
     try:
         pages.check_committed()
+        pages.check_outputs()
         pages.write_generated()
     except OneLineError as error:
         sys.exit(f"book: {error}")  # one line; raising inside Sphinx would print three tracebacks
+
+
+def set_edit_button(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Let the button "Suggest edit" open the file that makes the page; without such a file there is no button."""
+    path = pages.edited_file(pagename)
+    for group in context.get("header_buttons", []):
+        for button in [b for b in group.get("buttons", []) if b.get("label") == "source-edit-button"]:
+            if path is None:
+                group["buttons"].remove(button)
+            else:
+                suffix = f"{pagename}{context['page_source_suffix']}"
+                button["url"] = button["url"].removesuffix(suffix) + path
 
 
 def set_theme_options(app: Sphinx, config: Config) -> None:
@@ -94,9 +114,11 @@ def mock_what_is_absent(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the hooks."""
+    app.connect("config-inited", begin_build, priority=50)
     app.connect("config-inited", write_pages, priority=100)
     app.connect("config-inited", set_theme_options, priority=200)
     app.connect("config-inited", mock_what_is_absent, priority=200)
+    app.connect("html-page-context", set_edit_button, priority=900)  # after the theme has made its buttons
     app.connect("missing-reference", link_to_module)
     app.connect("doctree-read", link_explicit_targets)
     app.connect("doctree-read", keep_intervals_together)

@@ -17,24 +17,35 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from lib.atomic import replacing
-from lib.fingerprint import ROOT, SourceError, code_fingerprint, content_hash, slugs
-from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
+from lib.fingerprint import ROOT, SourceError, content_hash, slugs
+from lib.profiles import OneLineError, ParameterError, nearest
 from lib.publishing.freshness import (
-    METADATA_KEY,
     RECORD_NAME,
     is_fresh,
     page_path,
     record_digest,
     record_path,
-    source_cells,
-    stored,
+    standard_error,
 )
+from lib.publishing.leftovers import folder_prefix
+from lib.publishing.pairing import (
+    METADATA_KEY,
+    SIDES,
+    PairError,
+    Side,
+    compare,
+    note_agreement,
+    read_source,
+    source_kernel_fault,
+    sync,
+    tidy,
+)
+from lib.publishing.scorecard import JUDGING_PROFILES
 from lib.training import PROGRESS_VARIABLE
 
 
@@ -70,11 +81,12 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     ``book/runs/<slug>/<profile>/``.
 
     Raises:
-        ExecutionError: if a cell fails or the real data was out of reach; nothing has been replaced then.
+        ExecutionError: if a cell fails, leaves something on standard error, or the real data was out of reach; nothing has been
+            replaced then.
     """
-    notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
+    notebook = read_source(ROOT / "notebooks" / f"{slug}.py")
     key = content_hash(slug, profile)
-    with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+    with tempfile.TemporaryDirectory(prefix=folder_prefix()) as folder:
         data = {} if allow_standin else {"data": "real"}
         set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
         try:
@@ -116,13 +128,15 @@ def store(slug: str, profile: str, notebook: nbformat.NotebookNode, record: Path
         key: the content hash of the code that ran.
 
     Raises:
-        ExecutionError: if there is no record; nothing has been replaced then.
+        ExecutionError: if there is no record, or a cell left something on standard error; nothing has been replaced then.
     """
     if not record.is_file():
         raise ExecutionError(f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)")
     digest = record_digest(json.loads(record.read_text(encoding="utf-8")))
     tidy(notebook)
+    refuse_noise(slug, notebook)
     notebook.metadata[METADATA_KEY] = {"hash": key, "profile": profile, "record": digest}
+    note_agreement(notebook)
     record_path(slug, profile).parent.mkdir(parents=True, exist_ok=True)
     with replacing(page_path(slug, profile)) as new_page:
         nbformat.write(notebook, new_page)
@@ -130,51 +144,46 @@ def store(slug: str, profile: str, notebook: nbformat.NotebookNode, record: Path
             shutil.copyfile(record, new_record)
 
 
-def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Drop the injected cell and what differs from run to run without meaning: timings, identifiers, widget state."""
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    count = 0
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:03d}"
-        cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = count
+def refuse_noise(slug: str, notebook: nbformat.NotebookNode) -> None:
+    """Refuse an executed notebook with something on standard error, which the book's build would stop at.
 
-
-def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
-    """Write a notebook, whole or not at all."""
-    with replacing(path) as temporary:
-        nbformat.write(notebook, temporary)
-
-
-def sync(slug: str) -> bool:
-    """Copy Markdown, comments and metadata from the source into the executed notebook, keeping its outputs.
-
-    Returns:
-        True if the notebook changed. A notebook whose code has changed is left alone: it must be executed again.
+    Raises:
+        ExecutionError: naming each cell and its text.
     """
-    executed, source = stored(slug), jupytext.read(ROOT / "notebooks" / f"{slug}.py")
-    if executed is None:
-        return False
-    old = [cell for cell in executed.cells if cell.cell_type == "code"]
-    new = [cell for cell in source.cells if cell.cell_type == "code"]
-    if [code_fingerprint(c.source) for c in old] != [code_fingerprint(c.source) for c in new]:
-        return False
-    before = (source_cells(executed), [dict(cell.metadata) for cell in executed.cells])
-    for cell, previous in zip(new, old, strict=True):
-        cell.outputs, cell.execution_count = previous.outputs, previous.execution_count
-    executed.cells = source.cells
-    tidy(executed)
-    if before == (source_cells(executed), [dict(cell.metadata) for cell in executed.cells]):
-        return False
-    write_notebook(ROOT / "notebooks" / f"{slug}.ipynb", executed)
-    return True
+    if lines := standard_error(notebook):
+        raise ExecutionError(f"{slug}: {'; '.join(lines)}; the stored notebook is unchanged")
+
+
+def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) -> None:
+    """Execute a chapter if its outputs are stale (or ``force``), else bring its two files into step.
+
+    Raises:
+        PairError: if its notebook holds an edit that an execution would overwrite, unless ``side`` says whose cells count, or if
+            its source names a kernel that other machines lack.
+        ExecutionError: see :func:`execute`.
+    """
+    if line := source_kernel_fault(slug, ROOT):
+        raise PairError(line)
+    overwrites = profile == "default" and (ROOT / "notebooks" / f"{slug}.ipynb").is_file()
+    if overwrites and not (force and side == "py"):  # forced from the source, whatever stands in the notebook
+        found = compare(slug, ROOT)
+        if found.loses_an_edit and side is None:
+            raise PairError(str(found.line()))
+        if found.loses_an_edit and side == "ipynb":
+            print(f"{slug}: {sync(slug, side, ROOT)}")
+            found = compare(slug, ROOT)
+        if is_fresh(slug) and not found.code_differs and not force:
+            print(f"{slug}: {sync(slug, side, ROOT)}")
+            return
+    print(f"{slug}: executing (profile {profile}) …", flush=True)
+    start = time.perf_counter()
+    execute(slug, profile)
+    print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def stale_note(slug: str) -> str:
+    """What follows the words on a sync of a chapter whose outputs are stale, so that they cannot be read as "all is well"."""
+    return f"; its outputs are stale (code changed since they were made); run 'make refresh CHAPTER={slug}'"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -183,22 +192,22 @@ def main(arguments: list[str] | None = None) -> int:
         description="Execute stale chapters and store their notebooks and records."
     )
     parser.add_argument("chapters", nargs="*", help="slugs; all chapters by default")
-    parser.add_argument("--profile", choices=PROFILE_NAMES, default="default")
+    parser.add_argument("--profile", choices=JUDGING_PROFILES, default="default")
     parser.add_argument("--force", action="store_true", help="execute also what is fresh")
     parser.add_argument("--sync-only", action="store_true", help="bring new wording over; execute nothing")
+    parser.add_argument(
+        "--from", dest="side", choices=SIDES, help="whose cells count where the .ipynb was edited, too"
+    )
     options = parser.parse_args(arguments)
     failures = 0
     for slug in options.chapters or slugs():
         try:
             check_slug(slug)
-            fresh = options.profile == "default" and is_fresh(slug) and not options.force
-            if fresh or options.sync_only:
-                print(f"{slug}: {'new wording copied' if sync(slug) else 'up to date' if fresh else 'stale'}")
-                continue
-            print(f"{slug}: executing (profile {options.profile}) …", flush=True)
-            start = time.perf_counter()
-            execute(slug, options.profile)
-            print(f"{slug}: done in {time.perf_counter() - start:.0f} s", flush=True)
+            if options.sync_only:
+                done = sync(slug, options.side, ROOT)
+                print(f"{slug}: {done}{'' if is_fresh(slug) else stale_note(slug)}")
+            else:
+                bring_up_to_date(slug, options.profile, options.force, options.side)
         except (OneLineError, SourceError) as error:
             failures += 1
             print(error, file=sys.stderr)

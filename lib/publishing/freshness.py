@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 
 from lib.fingerprint import ROOT, SourceError, content_hash, slugs
+from lib.publishing import pairing
+from lib.publishing.pairing import METADATA_KEY
 
-METADATA_KEY = "executable_papers"
 RECORD_NAME = "results.json"
 STAMPS = "restamped"
 """The entry of a record that :mod:`lib.publishing.restamp` adds after the run."""
@@ -43,9 +43,13 @@ def record_path(slug: str, profile: str) -> Path:
 
 
 def stored(slug: str, profile: str = "default") -> nbformat.NotebookNode | None:
-    """The executed notebook of a chapter, or None where there is none yet."""
+    """The executed notebook of a chapter, or None where there is none yet.
+
+    Raises:
+        PairError: if the file is no notebook.
+    """
     path = page_path(slug, profile)
-    return nbformat.read(path, as_version=4) if path.is_file() else None
+    return pairing.read_notebook(path) if path.is_file() else None
 
 
 def record_digest(record: Mapping[str, Any]) -> str:
@@ -93,11 +97,6 @@ def is_fresh(slug: str) -> bool:
     return notebook.metadata[METADATA_KEY].get("hash") == content_hash(slug, "default")
 
 
-def source_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """(kind, source) of every cell."""
-    return [(cell.cell_type, cell.source.rstrip()) for cell in notebook.cells]
-
-
 def output_texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[int, str, str]]:
     """(cell number, kind of output, text) of every output; pictures are left out of the text."""
     for number, cell in enumerate(notebook.cells, start=1):
@@ -116,14 +115,26 @@ def _join(value: Any) -> str:
     return "".join(value) if isinstance(value, list) else str(value)
 
 
+def standard_error(notebook: nbformat.NotebookNode) -> list[str]:
+    """One line for each cell that left something on standard error: its number and the text, in one line."""
+    texts: dict[int, str] = {}
+    for number, kind, text in output_texts(notebook):
+        if kind == "stderr":
+            texts[number] = " ".join((texts.get(number, "") + " " + text).split())
+    return [f"cell {number}: standard error: {shortened(text)}" for number, text in texts.items()]
+
+
+def shortened(text: str, width: int = 300) -> str:
+    """``text``, with its middle left out where it is longer than ``width``."""
+    return text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}"
+
+
 def output_faults(notebook: nbformat.NotebookNode) -> list[str]:
     """What must not stand on a page: errors, standard error, warnings, paths of a machine, cells that never ran."""
-    faults = []
+    faults = standard_error(notebook)
     for number, kind, text in output_texts(notebook):
         if kind == "error":
             faults.append(f"cell {number}: an output holds an error ({text})")
-        if kind == "stderr":
-            faults.append(f"cell {number}: an output holds standard error ({text.strip()[:80]!r})")
         if _WARNING.search(text):
             faults.append(f"cell {number}: an output holds a warning ({_WARNING.search(text)[0]})")  # type: ignore[index]
         if match := _PATH.search(text):
@@ -147,22 +158,23 @@ def faults(slug: str) -> list[str]:
     The notebook of a larger profile is that of its commit: later code does not make it stale.
     """
     refresh = f"run 'make refresh CHAPTER={slug}'"
-    notebook = stored(slug)
+    try:
+        notebook = stored(slug)
+    except pairing.PairError as error:
+        return [f"{slug}: {error}"]
     if notebook is None:
         return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
-    found = []
+    found = pairing.faults(slug, ROOT)
     try:
         if fault := pair_fault(slug, "default"):
             found.append(f"{slug}: {fault}; {refresh}")
-        elif not is_fresh(slug):
+        elif not is_fresh(slug) and not pairing.compare(slug, ROOT).asks_for_execution:
             found.append(
                 f"{slug}: stored outputs are stale (code changed since they were made); {refresh}, or "
                 f"'make restamp CHAPTER={slug}' where no number changes"
             )
     except SourceError as error:
         found.append(f"{slug}: {error}")
-    if source_cells(notebook) != source_cells(jupytext.read(ROOT / "notebooks" / f"{slug}.py")):
-        found.append(f"{slug}: notebooks/{slug}.py and .ipynb differ in source; run 'make sync'")
     found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
     for profile in larger_profiles(slug):
         again = f"run 'make refresh CHAPTER={slug} PROFILE={profile}'"

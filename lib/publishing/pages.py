@@ -29,6 +29,8 @@ from lib.claims import VERDICTS, Claim, Ledger, Verdict, format_measurement, for
 from lib.datasets import chapter_files
 from lib.figures import picture, set_theme
 from lib.profiles import OneLineError
+from lib.publishing.freshness import standard_error
+from lib.publishing.pairing import read_notebook
 from lib.publishing.scorecard import (
     CHAPTERS,
     JUDGING_PROFILES,
@@ -124,6 +126,41 @@ def run_documents(slug: str, root: Path = ROOT) -> list[str]:
         for profile in ("gpu", "paper")
         if (root / "book" / "runs" / slug / profile / f"{slug}.ipynb").is_file()
     ]
+
+
+def edited_file(document: str, root: Path = ROOT) -> str | None:
+    """The file that someone edits to change a page, relative to the root; None for a page that no single file makes.
+
+    A chapter's page and the pages of its larger runs come from ``notebooks/<slug>.py``, a paper's stub from its ledger; the pages
+    of the reference come from docstrings.
+    """
+    folder, name = document.rsplit("/", 1) if "/" in document else ("", document)
+    if folder == "notebooks" or folder.startswith("book/runs/"):
+        candidates = [f"notebooks/{name}.py"]
+    elif folder == "book/papers":
+        candidates = [f"book/claims/{name}.yml"]
+    elif folder == "book/api":
+        candidates = []
+    else:
+        candidates = [f"{document}.md"]
+    return next((path for path in candidates if (root / path).is_file()), None)
+
+
+def check_outputs(root: Path = ROOT) -> None:
+    """Check that no cell of a notebook that becomes a page left something on standard error.
+
+    Raises:
+        PageError: naming each page, cell and text.
+    """
+    documents = [f"notebooks/{slug}" for slug in CHAPTERS if has_notebook(slug, root)]
+    documents += [document for slug in CHAPTERS for document in run_documents(slug, root)]
+    found = [
+        f"{document}.ipynb, {line}"
+        for document in documents
+        for line in standard_error(read_notebook(root / f"{document}.ipynb"))
+    ]
+    if found:
+        raise PageError("; ".join(found) + "; run 'make refresh' for these chapters")
 
 
 # ---------------------------------------------------------------- committed files that follow from the ledgers

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.book.browser import Facts, built_book, chromium, inspect, open_browser, pages
+from tests.book.browser import ROOT, Facts, built_book, chromium, inspect, open_browser, pages
 
 pytestmark = pytest.mark.browser
 
@@ -78,6 +78,14 @@ def test_images_have_alternative_text_and_load(desktop: dict[str, Facts]) -> Non
 
 def test_internal_links_and_anchors_resolve(desktop: dict[str, Facts], book: Path) -> None:
     assert broken_links(desktop, book) == []
+
+
+def test_edit_buttons_open_files_of_the_repository(desktop: dict[str, Facts]) -> None:
+    """A chapter's opens its source, not the executed notebook, which a sync would have to take back."""
+    links = {page: [link for link in found.links if "/edit/main/" in link] for page, found in desktop.items()}
+    opened = [link.split("/edit/main/")[1] for found in links.values() for link in found]
+    assert opened
+    assert [path for path in opened if not (ROOT / path).is_file() or path.endswith(".ipynb")] == []
 
 
 def test_a_phone_never_scrolls_sideways(phone: dict[str, Facts]) -> None:
