@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +25,9 @@ from lib.publishing.benchmark import (
     write_results,
 )
 from lib.publishing.pages import read_benchmark
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_interval_of_a_median_by_order_statistics() -> None:
@@ -68,6 +76,49 @@ def test_nothing_is_timed_where_results_differ() -> None:
         check_equal("far", ours, theirs, 0.01)
     with pytest.raises(SystemExit):
         check_equal("not a number", ours * float("nan"), theirs, 0.1)
+
+
+PEERS = """
+import json, sys, time
+from pathlib import Path
+if "--serve" in sys.argv:
+    print(json.dumps({"peer": "1"}), flush=True)
+    for line in sys.stdin:
+        print(line, end="", flush=True)
+else:
+    from lib.publishing.benchmark import PeerProcess
+    peers = PeerProcess(Path(sys.executable), __file__, ["peer"])
+    assert peers.ask({"x": 1}) == {"x": 1}
+    print(peers.process.pid, flush=True)
+    if sys.argv[1] == "wait":
+        time.sleep(100_000)
+    peers.close()
+"""
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("ending", ["wait", "close"])
+def test_the_peers_process_ends_with_ours(ending: str, tmp_path: Path) -> None:
+    script = tmp_path / "bench.py"
+    script.write_text(PEERS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    ours = subprocess.Popen(
+        [sys.executable, str(script), ending], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert ours.stdout is not None
+    peers = int(ours.stdout.readline())
+    if ending == "wait":
+        assert psutil.pid_exists(peers)
+        ours.kill()
+    assert ours.wait() == (-signal.SIGKILL if ending == "wait" else 0)
+    wait_for(lambda: not psutil.pid_exists(peers) or is_zombie(peers))
+    ours.stdout.close()
 
 
 def test_results_are_read_by_the_page(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ if __name__ == "__main__":
 """
 
 
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(RUN)
@@ -71,7 +78,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in family))
+    wait_for(lambda: not any(is_alive(child) for child in family))
 
 
 def threads() -> tuple[str | None, int, int]:

@@ -167,7 +167,8 @@ def write_results(
 class PeerProcess:
     """A benchmark script served by another interpreter, whose packages do not go together with ours.
 
-    ``script --serve`` writes its packages' versions first and then answers requests, one JSON object a line.
+    ``script --serve`` writes its packages' versions first and then answers requests, one JSON object a line. It ends with its input, which
+    ends with this process, however that comes about.
 
     Args:
         python: the interpreter. script: the benchmark. packages: what has to be installed there.
@@ -202,8 +203,9 @@ class PeerProcess:
         return Path(self._folder.name) / name
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, every answer of which has been read."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.terminate()
+        self.process.wait()
         self._folder.cleanup()
