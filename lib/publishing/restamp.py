@@ -209,16 +209,32 @@ def smoke(slug: str, root: Path, folder: Path) -> Smoke:
     notebook = jupytext.read(root / "notebooks" / f"{slug}.py")
     set_parameters(notebook, {"profile": "smoke", "out_dir": str(results), "data": "real"})
     notebook.cells.append(nbformat.v4.new_code_cell(_SAVE, metadata={"tags": ["injected-parameters"]}))
-    run_notebook(notebook, root, {**environment(root), "COVERAGE_PROCESS_START": str(settings)})
+    measured = {
+        "COVERAGE_PROCESS_START": str(settings),
+        "NUMBA_JIT_COVERAGE": "0",
+    }  # compiling is not executing
+    run_notebook(notebook, root, {**environment(root), **measured})
     tidy(notebook)
     trace = read_trace(lines, root)
     if not any(name.startswith(f"lib/{slug}/") for name in trace.lines):
         raise RestampError(f"smoke executed nothing of lib/{slug} in {root}")
     return Smoke(
         record=json.loads((results / RECORD_NAME).read_text(encoding="utf-8")),
-        outputs=[json.dumps(c.outputs, sort_keys=True) for c in notebook.cells if c.cell_type == "code"],
+        outputs=[shown(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"],
         trace=trace,
     )
+
+
+def shown(outputs: list[nbformat.NotebookNode]) -> str:
+    """What a cell shows, as text; where the kernel cut a printed text into pieces does not count."""
+    joined: list[dict[str, Any]] = []
+    for output in map(dict, outputs):
+        last = joined[-1] if joined else {}
+        if output["output_type"] == last.get("output_type") == "stream" and output["name"] == last["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return json.dumps(joined, sort_keys=True)
 
 
 def read_trace(folder: Path, root: Path) -> Trace:
@@ -342,12 +358,11 @@ def stamp(slug: str, comparison: Comparison) -> None:
 
 def obstacle(slug: str) -> str | None:
     """Why a page has to be executed whatever changed; None if it could be stamped."""
-    page, fault = stored(slug), pair_fault(slug, PROFILE)
-    if page is None:
-        return "it has no stored page"
+    fault = pair_fault(slug, PROFILE)
     if fault and fault != HALF_STAMPED:
         return fault
-    return next(iter(output_faults(page)), None)
+    page = stored(slug)
+    return "it has no stored page" if page is None else next(iter(output_faults(page)), None)
 
 
 def restamp(slug: str, base: str | None = None, check: bool = False) -> bool:
