@@ -197,7 +197,8 @@ def _reason(error: Exception) -> str:
     return str(error.msg) if isinstance(error, SyntaxError) else str(error)
 
 
-def imported_modules(source: str, package: str = "") -> set[str]:
+@lru_cache(maxsize=1024)
+def imported_modules(source: str, package: str = "") -> frozenset[str]:
     """Names of the modules of ``lib`` that ``source`` imports, wherever the import stands, and of the packages above them.
 
     Args:
@@ -212,7 +213,7 @@ def imported_modules(source: str, package: str = "") -> set[str]:
             module = ".".join([*above, *([node.module] if node.module else [])])
             found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     parents = {name.rsplit(".", depth)[0] for name in found for depth in range(name.count(".") + 1)}
-    return {name for name in found | parents if name == "lib" or name.startswith("lib.")}
+    return frozenset(name for name in found | parents if name == "lib" or name.startswith("lib."))
 
 
 def module_file(name: str, root: Path | None = None) -> Path | None:
@@ -257,7 +258,7 @@ def sources(slug: str, root: Path | None = None) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _module_imports(path: Path, root: Path) -> set[str]:
+def _module_imports(path: Path, root: Path) -> frozenset[str]:
     name = path.relative_to(root)
     try:
         return imported_modules(read_source(path), ".".join(name.parent.parts))

@@ -159,6 +159,15 @@ def test_a_record_that_is_not_the_pages_own_is_named(page: Path, text: str | Non
     assert freshness.faults("sample") == [f"sample: {words}; run 'make refresh CHAPTER=sample'"]
 
 
+@pytest.mark.parametrize("text", ["", '{"cells": [', "<<<<<<< HEAD\n{}"])
+def test_a_page_that_cannot_be_read_is_one_line(page: Path, text: str) -> None:
+    page.write_text(text)
+    [fault] = freshness.faults("sample")
+    assert fault.startswith("sample: notebooks/sample.ipynb is no readable notebook (")
+    assert fault.endswith("or run 'make refresh CHAPTER=sample FROM=py'")
+    assert not freshness.is_fresh("sample")
+
+
 def test_layout_and_line_ends_of_a_record_do_not_count(page: Path) -> None:
     record = page.parent.parent / "book/runs/sample/default/results.json"
     record.write_bytes(b'{\r\n "constant": 2\r\n}\r\n')
@@ -186,6 +195,9 @@ def test_a_larger_profiles_notebook_and_record_are_a_pair_too(page: Path) -> Non
     [fault] = freshness.faults("sample")
     assert fault.startswith("sample, profile gpu: the notebook and its record come from different runs")
     assert "make refresh CHAPTER=sample PROFILE=gpu" in fault
+    (runs / "sample.ipynb").write_text("{")
+    [fault] = freshness.faults("sample")
+    assert fault.startswith("sample, profile gpu: the notebook cannot be read")
     (runs / "sample.ipynb").unlink()
     [fault] = freshness.faults("sample")
     assert fault.startswith("sample, profile gpu: the record has no notebook")

@@ -258,6 +258,15 @@ def test_an_edited_record_or_an_uncommitted_page_is_not_stamped(
     assert "or the record was edited" in capsys.readouterr().out
 
 
+def test_pieces_of_a_printed_text_are_one() -> None:
+    def printed(*texts: str, name: str = "stdout") -> list[nbformat.NotebookNode]:
+        return [nbformat.v4.new_output("stream", name=name, text=text) for text in texts]
+
+    assert restamp.shown(printed("a\n", "b\n")) == restamp.shown(printed("a\nb\n"))
+    assert restamp.shown(printed("a\n")) != restamp.shown(printed("b\n"))
+    assert restamp.shown(printed("a") + printed("b", name="stderr")) != restamp.shown(printed("ab"))
+
+
 def test_an_unknown_chapter_is_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sampel"]) == 1
     assert (

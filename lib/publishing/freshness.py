@@ -23,6 +23,7 @@ from lib.publishing.pairing import METADATA_KEY
 RECORD_NAME = "results.json"
 STAMPS = "restamped"
 """The entry of a record that :mod:`lib.publishing.restamp` adds after the run."""
+UNREADABLE = "the notebook cannot be read"
 HALF_STAMPED = "the record was stamped and the notebook was not"
 _PATH = re.compile(
     r"(?<![\w.:/<])(/(?:home|root|Users|tmp|var|opt|work|mnt|private|content|workspace)/[\w.\-]+|[A-Z]:\\\\)"
@@ -60,7 +61,11 @@ def record_digest(record: Mapping[str, Any]) -> str:
 
 def pair_fault(slug: str, profile: str) -> str | None:
     """Why a stored notebook and its record do not belong together, in a few words; None if they do or neither is there."""
-    notebook, path = stored(slug, profile), record_path(slug, profile)
+    path = record_path(slug, profile)
+    try:
+        notebook = stored(slug, profile)
+    except pairing.PairError:
+        return UNREADABLE
     if notebook is None or not path.is_file():
         return (
             None
@@ -91,10 +96,12 @@ def is_fresh(slug: str) -> bool:
     Raises:
         SourceError: if a source of the chapter is not Python.
     """
-    notebook = stored(slug)
-    if notebook is None or pair_fault(slug, "default"):
+    if pair_fault(slug, "default"):
         return False
-    return notebook.metadata[METADATA_KEY].get("hash") == content_hash(slug, "default")
+    notebook = stored(slug)
+    return notebook is not None and notebook.metadata[METADATA_KEY].get("hash") == content_hash(
+        slug, "default"
+    )
 
 
 def output_texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[int, str, str]]:
@@ -165,8 +172,9 @@ def faults(slug: str) -> list[str]:
     if notebook is None:
         return [f"{slug}: notebooks/{slug}.ipynb is missing; {refresh}"]
     found = pairing.faults(slug, ROOT)
+    fault = pair_fault(slug, "default")
     try:
-        if fault := pair_fault(slug, "default"):
+        if fault:
             found.append(f"{slug}: {fault}; {refresh}")
         elif not is_fresh(slug) and not pairing.compare(slug, ROOT).asks_for_execution:
             found.append(
@@ -178,13 +186,10 @@ def faults(slug: str) -> list[str]:
     found += [f"{slug}: {fault}; {refresh}" for fault in output_faults(notebook)]
     for profile in larger_profiles(slug):
         again = f"run 'make refresh CHAPTER={slug} PROFILE={profile}'"
-        larger = stored(slug, profile)
+        fault = pair_fault(slug, profile)
+        larger = None if fault == UNREADABLE else stored(slug, profile)
         inside = output_faults(larger) if larger is not None else []
-        found += [
-            f"{slug}, profile {profile}: {fault}; {again}"
-            for fault in [pair_fault(slug, profile), *inside]
-            if fault
-        ]
+        found += [f"{slug}, profile {profile}: {words}; {again}" for words in [fault, *inside] if words]
     return found
 
 

@@ -12,6 +12,7 @@ What differs between the two runs of the same code depends on the clock (a speed
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -21,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,9 @@ from lib.records import write_json
 PROFILE = "default"
 """The profile of a chapter's page."""
 
+KERNEL = "kernel"
+"""File of what the kernel of a run executed."""
+
 _COVERAGE = """\
 [run]
 branch = true
@@ -68,7 +71,15 @@ data_file = {folder}/coverage
 include = {root}/lib/*
 disable_warnings = no-data-collected, module-not-measured, couldnt-parse
 """
-_SAVE = "import coverage\n\ncoverage.Coverage.current().save()"
+_SAVE = """\
+import pathlib
+
+import coverage
+
+measured = coverage.Coverage.current()
+measured.stop()
+pathlib.Path({path!r}).write_bytes(measured.get_data().dumps())
+"""
 _FRESH = "import sys; from lib.publishing.freshness import is_fresh; print('fresh' if is_fresh(sys.argv[1]) else 'stale')"
 _SETTINGS = """\
 import dataclasses, json, sys
@@ -125,7 +136,7 @@ def git(*words: str) -> str:
     return done.stdout
 
 
-@contextmanager
+@contextlib.contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
     """A checkout of ``commit`` in ``folder``, gone when the block ends, however it ends."""
     tree = folder / commit[:12]
@@ -208,28 +219,56 @@ def smoke(slug: str, root: Path, folder: Path) -> Smoke:
     settings.write_text(_COVERAGE.format(folder=lines, root=root), encoding="utf-8")
     notebook = jupytext.read(root / "notebooks" / f"{slug}.py")
     set_parameters(notebook, {"profile": "smoke", "out_dir": str(results), "data": "real"})
-    notebook.cells.append(nbformat.v4.new_code_cell(_SAVE, metadata={"tags": ["injected-parameters"]}))
-    run_notebook(notebook, root, {**environment(root), "COVERAGE_PROCESS_START": str(settings)})
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(
+            _SAVE.format(path=str(lines / KERNEL)), metadata={"tags": ["injected-parameters"]}
+        )
+    )
+    measured = {
+        "COVERAGE_PROCESS_START": str(settings),
+        "NUMBA_JIT_COVERAGE": "0",
+    }  # compiling is not executing
+    run_notebook(notebook, root, {**environment(root), **measured})
     tidy(notebook)
     trace = read_trace(lines, root)
     if not any(name.startswith(f"lib/{slug}/") for name in trace.lines):
         raise RestampError(f"smoke executed nothing of lib/{slug} in {root}")
     return Smoke(
         record=json.loads((results / RECORD_NAME).read_text(encoding="utf-8")),
-        outputs=[json.dumps(c.outputs, sort_keys=True) for c in notebook.cells if c.cell_type == "code"],
+        outputs=[shown(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"],
         trace=trace,
     )
 
 
+def shown(outputs: list[nbformat.NotebookNode]) -> str:
+    """What a cell shows, as text; where the kernel cut a printed text into pieces does not count."""
+    joined: list[dict[str, Any]] = []
+    for output in map(dict, outputs):
+        last = joined[-1] if joined else {}
+        if output["output_type"] == last.get("output_type") == "stream" and output["name"] == last["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return json.dumps(joined, sort_keys=True)
+
+
 def read_trace(folder: Path, root: Path) -> Trace:
-    """What all processes of a run executed below ``root``."""
-    reader = coverage.Coverage(data_file=str(folder / "coverage"), config_file=False)
-    reader.combine([str(folder)])
-    data, trace = reader.get_data(), Trace()
-    for path in data.measured_files():
-        name = Path(path).resolve().relative_to(root).as_posix()
-        trace.lines[name] = set(data.lines(path) or ())
-        trace.steps[name] = set(data.arcs(path) or ())
+    """What all processes of a run executed below ``root``.
+
+    The kernel's lines come from what the last cell wrote, since the kernel may still be ending and writing its own file. A file that is not
+    whole is left out: what is not seen counts as not taken.
+    """
+    data, trace = coverage.CoverageData(no_disk=True), Trace()
+    data.loads((folder / KERNEL).read_bytes())
+    for path in sorted(folder.glob("coverage.*")):
+        worker = coverage.CoverageData(str(path))
+        with contextlib.suppress(coverage.CoverageException):
+            worker.read()
+            data.update(worker)
+    for path in map(Path, data.measured_files()):
+        name = path.resolve().relative_to(root).as_posix()
+        trace.lines[name] = set(data.lines(str(path)) or ())
+        trace.steps[name] = set(data.arcs(str(path)) or ())
     return trace
 
 
@@ -342,12 +381,11 @@ def stamp(slug: str, comparison: Comparison) -> None:
 
 def obstacle(slug: str) -> str | None:
     """Why a page has to be executed whatever changed; None if it could be stamped."""
-    page, fault = stored(slug), pair_fault(slug, PROFILE)
-    if page is None:
-        return "it has no stored page"
+    fault = pair_fault(slug, PROFILE)
     if fault and fault != HALF_STAMPED:
         return fault
-    return next(iter(output_faults(page)), None)
+    page = stored(slug)
+    return "it has no stored page" if page is None else next(iter(output_faults(page)), None)
 
 
 def restamp(slug: str, base: str | None = None, check: bool = False) -> bool:
