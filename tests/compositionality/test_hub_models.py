@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
 
