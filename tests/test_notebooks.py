@@ -60,7 +60,9 @@ def papermill(
             str(output),
         ]
         environment = {
-            **os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT), **variables
+            **os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT),
+            "PWD": str(folder),  # as a shell says it
+            **variables,
         }  # fmt: skip
         return subprocess.run(
             [*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=STOPS_A_HANG
