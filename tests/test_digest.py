@@ -47,6 +47,9 @@ def test_different_values_have_different_digests() -> None:
 
 def test_equal_content_has_equal_digests() -> None:
     assert digest([1, 2]) == digest((1, 2))
+    assert digest(np.float64(0.1)) == digest(
+        np.array(0.1)
+    )  # a float by its class, an array's entry by its content
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest(Size()) == digest(Size(3, 0.5))
     assert digest(torch.arange(6).reshape(2, 3).T) == digest(torch.arange(6).reshape(2, 3).T.contiguous())

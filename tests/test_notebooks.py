@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jupytext
@@ -29,21 +31,55 @@ PARAMETERS = {
 }
 
 
-def papermill(slug: str, output: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run ``papermill notebooks/<slug>.ipynb output words…`` from the root."""
-    command = [sys.executable, "-m", "papermill", f"notebooks/{slug}.ipynb", str(output), *words]
-    environment = {**os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", **variables}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANG)
+def papermill(
+    notebook: Path | str,
+    output: Path | str,
+    *words: str,
+    options: Sequence[str] = (),
+    folder: Path = ROOT,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python options… -m papermill --inject-output-path <notebook> output words…`` in ``folder``.
+
+    Args:
+        notebook: a path, or a chapter's slug: a notebook made from its source, without outputs.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        if isinstance(notebook, str):
+            source, notebook = ROOT / "notebooks" / f"{notebook}.py", Path(temporary) / f"{notebook}.ipynb"
+            jupytext.write(jupytext.read(source), notebook)
+        command = [
+            sys.executable,
+            *options,
+            "-m",
+            "papermill",
+            "--inject-output-path",
+            str(notebook),
+            str(output),
+        ]
+        environment = {
+            **os.environ, "PAPERS_PROGRESS": "0", "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT),
+            "PWD": str(folder),  # as a shell says it
+            **variables,
+        }  # fmt: skip
+        return subprocess.run(
+            [*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("slug", slugs())
 def test_smoke_on_the_stand_in(slug: str, tmp_path: Path) -> None:
-    """Without mirror, cache or network every path of every chapter still runs."""
-    output = tmp_path / "x.ipynb"
+    """Without mirror, cache or network every path of every chapter still runs; checkpoints change no number and are gone at the end."""
     words = ["-p", "profile", "smoke", "-p", "seed", "1", "-p", "data", "standin"]
-    done = papermill(slug, output, *words, PAPERS_DATA=str(tmp_path / "nothing"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    record = json.loads((tmp_path / "results.json").read_text())  # beside the output notebook
+    records = []
+    for name, more in (("plain", []), ("kept", ["-y", "overrides: {checkpoint_every: 2}"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        done = papermill(slug, folder / "x.ipynb", *words, *more, PAPERS_DATA=str(tmp_path / "nothing"))
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert sorted(p.name for p in folder.iterdir()) == ["results.json", "x.ipynb"]
+        records.append(json.loads((folder / "results.json").read_text()))  # beside the output notebook
+    record, kept = records
     assert record["slug"] == slug
     assert record["profile"] == "smoke"
     assert record["seed"] == 1
@@ -51,7 +87,12 @@ def test_smoke_on_the_stand_in(slug: str, tmp_path: Path) -> None:
     assert record["metrics"]
     assert set(record["verdicts"].values()) == {"not run"}
     assert set(record["verdicts"]) == {claim.id for claim in ledger(slug).claims}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "x.ipynb"]
+    assert kept["settings"]["checkpoint_every"] == 2
+    timed = {name for name, metric in record["metrics"].items() if metric["varies"] == "clock"}
+    for metrics in (record["metrics"], kept["metrics"]):
+        for name in timed:
+            del metrics[name]
+    assert kept["metrics"] == record["metrics"]
 
 
 WRONG = [
@@ -160,3 +201,66 @@ def test_the_stored_notebook_is_compared_where_a_mirror_holds_its_data(
     assert conftest is not None
     assert conftest.missing_data(slug) == ""
     assert registry().keys() >= conftest.LARGER_PROFILES_ONLY
+
+
+# --- where the record goes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A notebook that starts and finishes a run and does nothing else."""
+    cells = [
+        nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "from lib.records import Run\nfrom tests.sample_chapter import PROFILES\n"
+            "run = Run.start('minrnn', PROFILES, profile='smoke', seed=seed, accelerator='cpu')\nrun.finish()"
+        ),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = tmp_path / "notebooks" / "tiny.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def seeds(folder: Path) -> dict[str, int]:
+    """Path of every record in ``folder`` → its seed."""
+    return {
+        path.relative_to(folder).as_posix(): json.loads(path.read_text())["seed"]
+        for path in folder.rglob("*results*.json")
+    }
+
+
+def test_the_record_lies_beside_the_notebook_that_papermill_writes(tiny: Path, tmp_path: Path) -> None:
+    """With a parameter in the output path, warnings switched off, another working folder, and two notebooks in one folder."""
+    out, elsewhere = tmp_path / "out-7", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    nowhere = {"PAPERS_RUNS": str(tmp_path / "runs")}
+    done = papermill(
+        tiny, "out-{seed}/a.ipynb", "-p", "seed", "7", options=["-W", "ignore"], folder=tmp_path, **nowhere
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert seeds(tmp_path) == {"out-7/results.json": 7}
+    done = papermill(
+        tiny, "out-7/b.ipynb", "-p", "seed", "8", "--cwd", str(elsewhere), folder=tmp_path, **nowhere
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert seeds(tmp_path) == {"out-7/results.json": 7, "out-7/b.results.json": 8}
+    assert list(elsewhere.iterdir()) == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_through_papermill_s_python_interface_have_folders_of_their_own(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That interface does not say where the notebook goes: no run may overwrite another's record."""
+    from papermill import execute_notebook
+
+    monkeypatch.setenv("PAPERS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for seed in (3, 3, 4):
+        execute_notebook(tiny, tmp_path / "out.ipynb", {"seed": seed}, progress_bar=False)
+    found = seeds(tmp_path)
+    assert sorted(found.values()) == [3, 3, 4]
+    assert all(path.startswith(f"runs/minrnn/smoke-seed{seed}-") for path, seed in found.items())

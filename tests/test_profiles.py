@@ -18,6 +18,7 @@ class Settings:
     depths: tuple[int, ...] = setting((1, 2), "layers", "depths")
     name: str | None = setting(None, "-", "an optional name")
     flag: bool = setting(False, "-", "a switch")
+    checkpoint_every: int | None = setting(None, "steps", "steps between checkpoints")
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -53,7 +54,7 @@ def test_overrides_apply_and_convert() -> None:
     ("overrides", "words"),
     [
         ({"step": 3}, "did you mean 'steps'"),
-        ({"zzz": 3}, "allowed: depths"),
+        ({"zzz": 3}, "allowed: checkpoint_every, depths"),
         ({"steps": "3"}, "is not of type int"),
         ({"steps": True}, "is not of type int"),
         ({"steps": 2.5}, "is not of type int"),
@@ -63,6 +64,8 @@ def test_overrides_apply_and_convert() -> None:
         ("{steps: 3}", "is not a JSON object"),
         ("[1]", "is not a mapping"),
         ({"steps": -1}, "must not be negative"),
+        ({"checkpoint_every": 0}, "checkpoint_every=0 must be at least 1, or None"),
+        ({"checkpoint_every": -5}, "checkpoint_every=-5 must be at least 1, or None"),
     ],
 )
 def test_bad_overrides_are_one_line(overrides: object, words: str) -> None:

@@ -19,7 +19,7 @@ class Settings:
 
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints of the long trainings; None: none"
+        None, "steps", "steps between checkpoints for a resume; None: none"
     )
 
     # --- one masked token (C1) ---

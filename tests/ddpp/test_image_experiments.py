@@ -166,12 +166,12 @@ def test_unknown_network(run):
         images.make_denoiser(dataclasses.replace(run.settings, image_network="unet"), None, 0)
 
 
-def test_grey_levels_run_with_a_transformer(run):
-    settings = dataclasses.replace(
-        run.settings, image_grey_levels=4, image_network="dit", image_width=16, image_methods=("kl",), image_pretrain_steps=2,
+def test_grey_levels_run_with_a_transformer(tmp_path):
+    run = start(
+        tmp_path, image_grey_levels=4, image_network="dit", image_width=16, image_methods=("kl",), image_pretrain_steps=2,
         image_steps=1, image_samples=6, image_likelihood_images=6, image_fld_model="",
     )  # fmt: skip
-    found = images.grey_job(settings, None, 0, CPU)
+    found = images.grey_job(run, None)
     assert {r.method for r in found} == {"real", "base", "best_of_n", "sir", "svdd", "kl"}
     assert found[-1].examples.max() <= 1.0
     assert len(np.unique(np.concatenate([r.examples.ravel() for r in found]))) > 2  # more than ink and paper
