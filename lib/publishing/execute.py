@@ -13,12 +13,17 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from traitlets import default
 
 from lib.atomic import replacing
 from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
@@ -35,9 +40,19 @@ from lib.publishing.freshness import (
 from lib.records import RECORD_NAME
 from lib.training import PROGRESS_VARIABLE
 
+AfterCell = Callable[[nbformat.NotebookNode], Awaitable[None]]
+
 
 class ExecutionError(OneLineError, RuntimeError):
     """A chapter whose execution failed; its stored notebook is unchanged."""
+
+
+class OwnPythonKernel(AsyncKernelManager):
+    """The kernel of this very interpreter, whatever kernels are registered on the machine."""
+
+    @default("kernel_spec_manager")
+    def _only_our_own(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 def check_slug(slug: str) -> str:
@@ -70,35 +85,63 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     Raises:
         ExecutionError: if a cell fails or the real data was out of reach; nothing has been replaced then.
     """
-    notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
-    mark = content_hash(slug, profile)
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         data = {} if allow_standin else {"data": "real"}
-        set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
-        os.environ[PROGRESS_VARIABLE] = "0"
-        client = NotebookClient(
-            notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
-        )
-        try:
-            client.execute()
-        except CellExecutionError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise ExecutionError(
-                f"{slug} (profile {profile}): {last}; the stored notebook is unchanged"
-            ) from error
-        record = Path(folder) / RECORD_NAME
-        if not record.is_file():
-            raise ExecutionError(
-                f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)"
-            )
-        tidy(notebook)
-        notebook.metadata[METADATA_KEY] = {"hash": mark, "profile": profile}
+        notebook = run_notebook(slug, {"profile": profile, "out_dir": folder, **data})
         runs = ROOT / "book" / "runs" / slug / profile
         runs.mkdir(parents=True, exist_ok=True)
         page = ROOT / "notebooks" / f"{slug}.ipynb" if profile == "default" else runs / f"{slug}.ipynb"
         write_notebook(page, notebook)
         with replacing(runs / RECORD_NAME) as temporary:
-            shutil.copyfile(record, temporary)
+            shutil.copyfile(Path(folder) / RECORD_NAME, temporary)
+
+
+def run_notebook(
+    slug: str, parameters: dict[str, Any], after_cell: AfterCell | None = None
+) -> nbformat.NotebookNode:
+    """Run a chapter's notebook from its source; the record lies in the parameter ``out_dir`` then.
+
+    Args:
+        parameters: the values that are set after the cell of parameters, ``profile`` and ``out_dir`` among them.
+        after_cell: awaited after each cell, with the cell.
+
+    Returns:
+        The executed notebook, tidied and marked with the hash of what made it.
+
+    Raises:
+        ExecutionError: if a cell fails or no record was written.
+    """
+    notebook = jupytext.read(ROOT / "notebooks" / f"{slug}.py")
+    profile = parameters["profile"]
+    mark = content_hash(slug, profile)
+    set_parameters(notebook, parameters)
+    os.environ[PROGRESS_VARIABLE] = "0"
+    client = NotebookClient(
+        notebook,
+        timeout=3600,
+        kernel_name="python3",
+        kernel_manager_class=OwnPythonKernel,
+        resources={"metadata": {"path": str(ROOT)}},
+    )
+    if after_cell is not None:
+        follow = after_cell
+
+        async def hook(cell: nbformat.NotebookNode, **_: Any) -> None:
+            await follow(cell)
+
+        client.on_cell_executed = hook
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        last = str(error).strip().splitlines()[-1]
+        raise ExecutionError(
+            f"{slug} (profile {profile}): {last}; the stored notebook is unchanged"
+        ) from error
+    if not (Path(parameters["out_dir"]) / RECORD_NAME).is_file():
+        raise ExecutionError(f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)")
+    tidy(notebook)
+    notebook.metadata[METADATA_KEY] = {"hash": mark, "profile": profile}
+    return notebook
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
