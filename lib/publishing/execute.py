@@ -37,6 +37,7 @@ from lib.publishing.freshness import (
     source_cells,
     stored,
 )
+from lib.publishing.larger_run import as_page
 from lib.records import RECORD_NAME
 from lib.training import PROGRESS_VARIABLE
 
@@ -90,8 +91,10 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         notebook = run_notebook(slug, {"profile": profile, "out_dir": folder, **data})
         runs = ROOT / "book" / "runs" / slug / profile
         runs.mkdir(parents=True, exist_ok=True)
-        page = ROOT / "notebooks" / f"{slug}.ipynb" if profile == "default" else runs / f"{slug}.ipynb"
-        write_notebook(page, notebook)
+        if profile == "default":
+            write_notebook(ROOT / "notebooks" / f"{slug}.ipynb", notebook)
+        else:
+            write_notebook(runs / f"{slug}.ipynb", as_page(notebook, slug, profile))
         with replacing(runs / RECORD_NAME) as temporary:
             shutil.copyfile(Path(folder) / RECORD_NAME, temporary)
 

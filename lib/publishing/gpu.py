@@ -1,12 +1,13 @@
 """``python3 -m lib.publishing.gpu``: what ``make gpu`` starts, on a machine that may have neither ``.venv`` nor a network.
 
-Of the wheels in ``wheels/`` those whose package is missing are installed into a temporary folder on ``PYTHONPATH``; then this
-process becomes :mod:`lib.publishing.gpu_session`. Standard library only.
+Of the wheels in ``wheels/`` those whose package is missing are installed into a folder of their own on ``PYTHONPATH``, which the next
+session finds again; then this process becomes :mod:`lib.publishing.gpu_session`. Standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHEELS = ROOT / "wheels"
+PACKAGES = ROOT / "runs" / "gpu-packages"
 
 
 def missing_wheels(folder: Path) -> list[Path]:
@@ -26,18 +28,30 @@ def missing_wheels(folder: Path) -> list[Path]:
     return [path for path in wheels if path.name.split("-")[0].lower().replace(".", "_") not in installed]
 
 
-def install(wheels: list[Path], target: Path) -> None:
-    """Install wheels into a folder, without a network and without looking at what they require.
+def install(wheels: list[Path], packages: Path = PACKAGES) -> Path:
+    """Install wheels without a network and without looking at what they require; the same wheels are installed once.
+
+    Returns:
+        The folder, whole: an installation that was killed half-way is not taken for one.
 
     Raises:
         SystemExit: with pip's last line.
     """
-    options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", *options, "--target", str(target)]
-    done = subprocess.run([*command, *map(str, wheels)], capture_output=True, text=True)
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise SystemExit(f"the wheels could not be installed: {lines[-1]}")
+    names = "\n".join([sys.version, *(f"{path.name} {path.stat().st_size}" for path in wheels)])
+    target = packages / hashlib.sha256(names.encode()).hexdigest()[:16]
+    if target.is_dir():
+        return target
+    packages.mkdir(parents=True, exist_ok=True)
+    print(f"Installing {len(wheels)} wheels into {target} ...", flush=True)
+    with tempfile.TemporaryDirectory(prefix=".installing-", dir=packages) as scratch:
+        options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", *options, "--target", f"{scratch}/site"]
+        done = subprocess.run([*command, *map(str, wheels)], capture_output=True, text=True)
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            raise SystemExit(f"the wheels could not be installed: {lines[-1]}")
+        Path(scratch, "site").rename(target)
+    return target
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,11 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = [sys.executable, "-m", "lib.publishing.gpu_session", "--started", str(started)]
     wheels = missing_wheels(options.wheels)
     if wheels:
-        site = tempfile.mkdtemp(prefix="gpu-wheels-")
-        print(f"Installing {len(wheels)} wheels into a temporary folder ...", flush=True)
-        install(wheels, Path(site))
-        path.insert(0, site)
-        command += ["--site", site]
+        path.insert(0, str(install(wheels)))
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     os.execv(sys.executable, [*command, "--wheels", str(options.wheels), *others])  # noqa: S606 (no shell is wanted)
 

@@ -24,6 +24,7 @@ from lib.publishing.execute import write_notebook
 from lib.publishing.freshness import output_faults
 from lib.publishing.gpu_archive import Contents, find_volumes, read_archive
 from lib.publishing.gpu_session import RECORD
+from lib.publishing.larger_run import as_page
 from lib.publishing.provenance import ROOT, commit_of, is_ancestor
 from lib.publishing.scorecard import judged_record
 from lib.records import write_json
@@ -140,7 +141,7 @@ def import_run(contents: Contents, slug: str, root: Path, rehearsal: bool, force
         (folder / f"{slug}.ipynb").unlink(missing_ok=True)
         remarks.append(f"{key}: the record came without its notebook, so that it has no page")
     else:
-        write_notebook(folder / f"{slug}.ipynb", page)
+        write_notebook(folder / f"{slug}.ipynb", as_page(page, slug, PROFILE))
     changed = [
         f"{claim}: {before.get(claim)} in the run, {verdict} by the present rules"
         for claim, verdict in record["verdicts"].items()

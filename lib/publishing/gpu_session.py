@@ -15,6 +15,7 @@ written anew: a session that is killed leaves the archive of what had finished. 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -47,10 +48,10 @@ REQUEST = "request.json"
 GPU_ROWS = "--gpu-rows"
 """A benchmark script that knows this option has rows that need a GPU."""
 
-EXPECTED_SECONDS = {"smoke": 40.0, "default": 180.0, "gpu": 240.0, "paper": 36_000.0}
-"""Expected duration of a run that no record tells: the bound that each profile has."""
+EXPECTED_SECONDS = {"smoke": 20.0, "default": 90.0, "gpu": 120.0, "paper": 36_000.0}
+"""Expected duration of a run that no record tells: half of the bound that the smaller profiles have, so that it gets its chance."""
 
-BENCHMARK_SHARE = 0.2
+BENCHMARK_SHARE = 0.15
 """Largest share of the budget that one benchmark may take."""
 
 PACKING_SECONDS = 15.0
@@ -110,13 +111,26 @@ class Job:
         """Whether nothing else may run now."""
         return self.timed and not self.held and not self.released
 
-    def done(self) -> bool:
-        """Whether an earlier session finished this very request: the last output is written last."""
+    def asked_before(self) -> bool:
+        """Whether the folder holds what was made for this very request."""
         try:
-            asked = json.loads((self.folder / REQUEST).read_text(encoding="utf-8"))
+            return json.loads((self.folder / REQUEST).read_text(encoding="utf-8")) == self.request
         except (OSError, ValueError):
             return False
-        return asked == self.request and all((self.folder / name).is_file() for name in self.outputs)
+
+    def done(self) -> bool:
+        """Whether this very request is finished: of its outputs the last is written last."""
+        return self.asked_before() and all((self.folder / name).is_file() for name in self.outputs)
+
+    def clear(self) -> None:
+        """Make the folder ready for a run; a finished record of this very request stays until the run writes another."""
+        if not self.asked_before():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (TIMED_DONE, self.outputs[-1]):
+            (self.folder / name).unlink(missing_ok=True)
+        write_text(self.folder / REQUEST, json.dumps(self.request, indent=1))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass
@@ -166,7 +180,7 @@ def chapters_with_profile(names: Sequence[str], root: Path = ROOT) -> list[str]:
 
 
 def expected_seconds(slug: str, profile: str, root: Path = ROOT) -> float:
-    """How long a run may take: a fifth more than the book's record of this profile took, else the profile's bound."""
+    """How long a run may take: a fifth more than the book's record of this profile took, else a guess."""
     path = root / "book" / "runs" / slug / profile / RECORD
     if path.is_file():
         return 1.2 * float(json.loads(path.read_text(encoding="utf-8"))["wall_time_s"])
@@ -181,37 +195,15 @@ def plan(options: argparse.Namespace, work: Path, root: Path = ROOT) -> list[Job
         if options.benchmarks and script.is_file() and GPU_ROWS in script.read_text(encoding="utf-8"):
             folder = work / "benchmarks" / slug
             device = "cuda" if options.accelerator == "gpu" else "cpu"
-            command = [
-                sys.executable,
-                str(script),
-                GPU_ROWS,
-                "--device",
-                device,
-                "--out",
-                str(folder / RECORD),
-            ]
-            command += ["--quick"] if options.quick else []
+            command = [sys.executable, str(script), GPU_ROWS, "--device", device]
+            command += ["--out", str(folder / RECORD), *(["--quick"] if options.quick else [])]
             limit = BENCHMARK_SHARE * 60 * options.minutes
-            request = {
-                "quick": options.quick,
-                "device": device,
-                "sources": sources_of("benchmarks", slug, root),
-            }
+            sources = sources_of("benchmarks", slug, root)
+            request = {"quick": options.quick, "device": device, "sources": sources}
             known = (root / "benchmarks" / "results" / f"{slug}.gpu.json").is_file()
-            jobs.append(
-                Job(
-                    "benchmarks",
-                    slug,
-                    command,
-                    folder,
-                    (RECORD,),
-                    request,
-                    True,
-                    min(60.0, limit),
-                    known,
-                    limit,
-                )
-            )
+            job = Job("benchmarks", slug, command, folder, (RECORD,), request, True, min(60.0, limit), known)
+            job.limit = limit
+            jobs.append(job)
         folder = work / "runs" / slug
         parameters = {
             "profile": options.profile,
@@ -296,10 +288,7 @@ class Session:
             self._release()
 
     def _start(self, job: Job) -> None:
-        shutil.rmtree(job.folder, ignore_errors=True)
-        job.folder.mkdir(parents=True)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        write_text(job.folder / REQUEST, json.dumps(job.request, indent=1))
+        job.clear()
         log: IO[bytes]
         with job.log.open("wb") as log:
             job.process = subprocess.Popen(
@@ -314,8 +303,9 @@ class Session:
         for job in self.running:
             if job.held and job.process is not None and job.process.stdin is not None:
                 job.held, job.released = False, True
-                job.process.stdin.write(b"\n")
-                job.process.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # it has ended; that is seen next
+                    job.process.stdin.write(b"\n")
+                    job.process.stdin.flush()
                 self.clock.say(f"{job.name}: goes on beside the others")
 
     def _collect(self) -> None:
@@ -343,10 +333,8 @@ class Session:
         everyone = [process for _, family in families for process in family]
         _, alive = psutil.wait_procs(everyone, timeout=GRACE_SECONDS)
         for process in alive:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         for job, _ in families:
             assert job.process is not None
             job.process.wait()
@@ -412,7 +400,7 @@ def machine(accelerator: str, environment: dict[str, str]) -> dict[str, Any]:
 
 def environment_of_jobs(wheels: Path, scratch: Path, threads: int | None = None) -> dict[str, str]:
     """The environment of the jobs: no network is tried, nothing is written into HOME, data that travelled with the wheels is found."""
-    folders = {
+    fixed = {
         "HF_HUB_OFFLINE": "1",
         "MPLBACKEND": "agg",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -421,7 +409,9 @@ def environment_of_jobs(wheels: Path, scratch: Path, threads: int | None = None)
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(scratch / "jupyter"),
     }
-    environment = {**os.environ, **folders}
+    environment = {**os.environ, **fixed}
+    for variable in ("MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR"):
+        environment.setdefault(variable, str(scratch / variable.lower()))
     if threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     if (wheels / "data").is_dir():
@@ -458,8 +448,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     rehearsal.add_argument("--data", default="auto")
     rehearsal.add_argument("--quick", action="store_true", help="benchmarks: small sizes, few turns")
     rehearsal.add_argument("--overrides-file", type=Path, help="JSON: chapter to overrides of its settings")
-    for hidden in ("--started", "--site"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not 0 < options.minutes <= 24 * 60:
         raise ParameterError(f"MINUTES={options.minutes:g} is not between 0 and {24 * 60}")
@@ -481,19 +470,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit status 0 if everything that was asked for is in the archive."""
-    scratch = Path(tempfile.mkdtemp(prefix="gpu-session-"))
-    site = None
-    try:
-        options = parse(arguments)
-        site = options.site
-        return hold(options, scratch)
-    except (OneLineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if site:
-            shutil.rmtree(site, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="gpu-session-") as scratch:
+        try:
+            return hold(parse(arguments), Path(scratch))
+        except (OneLineError, OSError) as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 1
 
 
 def hold(options: argparse.Namespace, scratch: Path) -> int:
@@ -502,7 +484,7 @@ def hold(options: argparse.Namespace, scratch: Path) -> int:
     Raises:
         OneLineError: if it cannot begin.
     """
-    clock = Clock(float(options.started or time.time()), 60 * options.minutes)
+    clock = Clock(options.started or time.time(), 60 * options.minutes)
     options.work = options.work.resolve()
     jobs = plan(options, options.work)
     environment = environment_of_jobs(options.wheels, scratch)
