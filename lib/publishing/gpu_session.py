@@ -45,8 +45,8 @@ WORK = ROOT / "runs" / "gpu"
 OUT = ROOT / "runs" / "gpu-archive"
 RECORD = "results.json"
 REQUEST = "request.json"
-GPU_ROWS = "--gpu-rows"
-"""A benchmark script that knows this option has rows that need a GPU."""
+HAS_GPU_ROWS = "add_gpu_options("
+"""What stands in a benchmark script that has rows for a GPU."""
 
 EXPECTED_SECONDS = {"smoke": 20.0, "default": 90.0, "gpu": 120.0, "paper": 36_000.0}
 """Expected duration of a run that no record tells: half of the bound that the smaller profiles have, so that it gets its chance."""
@@ -192,10 +192,10 @@ def plan(options: argparse.Namespace, work: Path, root: Path = ROOT) -> list[Job
     jobs = []
     for slug in chapters_with_profile(options.chapters, root):
         script = root / "benchmarks" / f"{slug}.py"
-        if options.benchmarks and script.is_file() and GPU_ROWS in script.read_text(encoding="utf-8"):
+        if options.benchmarks and script.is_file() and HAS_GPU_ROWS in script.read_text(encoding="utf-8"):
             folder = work / "benchmarks" / slug
             device = "cuda" if options.accelerator == "gpu" else "cpu"
-            command = [sys.executable, str(script), GPU_ROWS, "--device", device]
+            command = [sys.executable, str(script), "--gpu-rows", "--device", device]
             command += ["--out", str(folder / RECORD), *(["--quick"] if options.quick else [])]
             limit = BENCHMARK_SHARE * 60 * options.minutes
             sources = sources_of("benchmarks", slug, root)
@@ -335,6 +335,7 @@ class Session:
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(alive, timeout=GRACE_SECONDS)
         for job, _ in families:
             assert job.process is not None
             job.process.wait()

@@ -46,7 +46,7 @@ def _renamed(text: str, labels: set[str], profile: str) -> str:
         new = f"{label}-{profile}"
         text = re.sub(rf"^\({name}\)=", f"({new})=", text, flags=re.MULTILINE)
         text = re.sub(rf"^(:(?:label|name): *){name}", rf"\g<1>{new}", text, flags=re.MULTILINE)
-        text = re.sub(rf"\]\(#{name}\)", f"](#{new})", text)
+        text = re.sub(rf"\]\((#?){name}\)", rf"](\g<1>{new})", text)
         text = re.sub(rf"(\{{(?:eq|ref|numref)\}}`(?:[^`<]*<)?){name}(?=>?`)", rf"\g<1>{new}", text)
     return text
 
@@ -56,7 +56,7 @@ def _moved(text: str, folder: str) -> str:
 
     def move(match: re.Match[str]) -> str:
         head, target, tail = match.groups()
-        if _ELSEWHERE.match(target):
+        if _ELSEWHERE.match(target) or "." not in target:  # what is no file's name is a label
             return match[0]
         path, mark, anchor = target.partition("#")
         return head + posixpath.relpath(posixpath.join("notebooks", path), folder) + mark + anchor + tail
