@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -29,12 +30,10 @@ from lib.publishing.provenance import ProvenanceError, commit_of, sources_of
 from lib.publishing.scorecard import read_record
 
 ABOUT: dict[str, Any] = {"session": "s", "machine": {"device": "GPU"}, "requests": {}, "status": {}}
-RANDOM = bytes(range(256)) * 8  # 2 kB that hardly compress when salted
 
 
 def salted(n: int) -> bytes:
-    import hashlib
-
+    """``n`` bytes that do not compress."""
     return b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(n // 32))
 
 
@@ -332,6 +331,7 @@ def test_a_run_comes_into_the_book_judged_by_the_present_rules(home: Path, tmp_p
         ({"slug": "smbh"}, "this is the record of 'smbh'"),
         ({"metrics": {"x": {"mean": 1.0}}}, "not a run record"),
         ({"metrics": []}, "not a run record"),
+        ({"wall_time_s": "long"}, "wall_time_s='long' is not a number"),
     ],
 )
 def test_what_is_no_run_for_the_book_is_refused(

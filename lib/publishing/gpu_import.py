@@ -126,6 +126,8 @@ def import_run(contents: Contents, slug: str, root: Path, rehearsal: bool, force
     if record.get("slug") != slug:
         raise ImportRefused(f"{name}: this is the record of {record.get('slug')!r}")
     commit = commit_of("runs", slug, request["sources"])
+    if not isinstance(record["wall_time_s"], (int, float)):
+        raise ImportRefused(f"{name}: wall_time_s={record['wall_time_s']!r} is not a number")
     folder = root / "book" / "runs" / slug / PROFILE
     if not force:
         check_newer(name, folder / RECORD, commit, request["finished"])
@@ -135,6 +137,7 @@ def import_run(contents: Contents, slug: str, root: Path, rehearsal: bool, force
     page, remarks = (
         shown_notebook(page_name, contents.files[page_name]) if page_name in contents.files else (None, [])
     )
+    text = f"{slug}: imported, {record['device']}, commit {commit[:10]}, {record['wall_time_s']:.0f} s"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RECORD, record)
     if page is None:
@@ -147,7 +150,6 @@ def import_run(contents: Contents, slug: str, root: Path, rehearsal: bool, force
         for claim, verdict in record["verdicts"].items()
         if before.get(claim) != verdict
     ]
-    text = f"{slug}: imported, {record['device']}, commit {commit[:10]}, {record['wall_time_s']:.0f} s"
     return [text, *(f"  {line}" for line in [*changed, *remarks])]
 
 

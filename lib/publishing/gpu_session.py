@@ -56,6 +56,7 @@ BENCHMARK_SHARE = 0.15
 
 PACKING_SECONDS = 15.0
 GRACE_SECONDS = 5.0
+HANGING_SECONDS = 300.0
 CORES_PER_RUN = 3
 GB_PER_RUN = 16.0
 LOG_BYTES = 2**20
@@ -392,7 +393,12 @@ def machine(accelerator: str, environment: dict[str, str]) -> dict[str, Any]:
         SessionError: with that process's last line.
     """
     command = [sys.executable, "-m", "lib.publishing.gpu_work", "machine", "--accelerator", accelerator]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=HANGING_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SessionError(f"nothing can run here: no answer within {HANGING_SECONDS:.0f} s") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
         raise SessionError(f"nothing can run here: {lines[-1]}")
