@@ -27,10 +27,10 @@ SIDE = $(if $(FROM),--from $(FROM))
 export MPLBACKEND = agg
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: help python book html refresh restamp sync test check lint unit nbval browser run data bench lock clean
+.PHONY: help python book html refresh restamp sync test check lint unit nbval browser run data bench lock clean wheels gpu gpu-import
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 .venv/installed: requirements.lock pyproject.toml | python
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
@@ -104,6 +104,19 @@ data: $(ENVIRONMENT) ## download the data files that are neither in PAPERS_DATA 
 
 bench: $(ENVIRONMENT) ## measure the speed tables of the book (on an idle machine)
 	@for f in benchmarks/*.py; do $(BIN)/python $$f --out benchmarks/results/$$(basename $$f .py).json || exit 1; done
+
+# A GPU for some minutes. "make gpu" needs neither .venv nor a network: python3 with its own torch, and what "make wheels" collected.
+GPU_PYTHON = $(firstword $(wildcard $(BIN)/python) $(PYTHON))
+
+wheels: $(ENVIRONMENT) ## collect what a GPU machine without a network lacks
+	@$(BIN)/python -m lib.publishing.wheels
+
+gpu: ## run what needs a GPU, and pack it: make gpu MINUTES=10 CHAPTERS="minrnn smbh" OUT=folder
+	@$(GPU_PYTHON) -m lib.publishing.gpu $(if $(MINUTES),--minutes $(MINUTES)) $(if $(CHAPTERS),--chapters $(CHAPTERS)) $(if $(OUT),--out "$(OUT)") $(if $(WHEELS),--wheels "$(WHEELS)")
+
+gpu-import: $(ENVIRONMENT) ## check what came back, and put it into the book: make gpu-import ARCHIVE=path
+	@test -n "$(ARCHIVE)" || { echo "ARCHIVE=path names what make gpu wrote: a gpu-session*.tar.gz, or the folder of all"; exit 1; }
+	@$(BIN)/python -m lib.publishing.gpu_import "$(ARCHIVE)" $(if $(FORCE),--force); imported=$$?; $(MAKE) --no-print-directory html && exit $$imported
 
 lock: $(ENVIRONMENT) ## bring requirements.lock up to pyproject.toml (needs uv); UPGRADE=1 gives up its present versions
 	@printf '# Written by "make lock" from pyproject.toml, for every platform and Python $(RANGE).\ntorch==2.13.0\n' > requirements.lock.tmp

@@ -1,11 +1,12 @@
 """Speed of stacked GFlowNets, of exact evaluation, of diffusion scoring and of string policies, side by side with peers.
 
     python benchmarks/adaptive_teachers.py --out benchmarks/results/adaptive_teachers.json [--quick]
+    python benchmarks/adaptive_teachers.py --out benchmarks/results/adaptive_teachers.gpu.json --gpu-rows
 
 Each row is the peer's time divided by ours, above 1 this collection is faster. Peer and ours run in turn; the ratio is the
 median over the turns, its interval the distribution-free 95 % interval of a median. What computes the same is compared before it is
 timed. One CPU thread; policies are trained for 200 steps first, because untrained ones walk short trajectories that flatter
-loops. The GPU part runs where there is a CUDA GPU. torchgfn 2.4.1 asks for numpy < 2, which its hypergrids do not need: install it
+loops. --gpu-rows measures the stacks on a CUDA GPU and nothing else. torchgfn 2.4.1 asks for numpy < 2, which its hypergrids do not need: install it
 with ``--no-deps`` and then tensordict, torch_geometric, linear-attention-transformer, local-attention, dill, einops and xxhash.
 """
 
@@ -37,7 +38,17 @@ from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
-from lib.publishing.benchmark import CPU, Report, Work, check_equal, machine, write_results
+from lib.publishing.benchmark import (
+    CPU,
+    Report,
+    Work,
+    add_gpu_options,
+    check_device,
+    check_equal,
+    machine,
+    write_results,
+)
+from lib.records import device_name
 
 BATCH = 16
 WARM_UP = 200
@@ -481,7 +492,7 @@ def stacked_step(runs: int, sizes: SamplerSizes, device: str) -> Work:
 
 def compare_stacking(report: Report, device: str, runs: int, hidden: int, warm_up: int) -> None:
     """K runs as one model against the same K runs one after another (a single one is timed, times K)."""
-    name = CPU if device == "cpu" else torch.cuda.get_device_name()
+    name = CPU if device == "cpu" else device_name(torch.device(device))
     grid = DeceptiveGrid(4, 16, device=device)
     together, alone = StackedIteration(grid, runs, hidden), StackedIteration(grid, 1, hidden)
     for work in (together, alone):
@@ -505,11 +516,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Speed of the adaptive-teachers chapter against peers.")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    add_gpu_options(parser)
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    report = Report(turns=3 if options.quick else 20)
-    if options.quick:
+    report = Report(turns=3 if options.quick else 9 if options.gpu_rows else 20)
+    if options.gpu_rows:
+        check_device(options.device)
+        sizes = (4, 16, 3) if options.quick else (40, 256, WARM_UP)
+        compare_stacking(report, options.device, *sizes)
+    elif options.quick:
         peer = compare_grid(report, 2, 16, 32, 5)
         compare_exact_law(report, [(2, 16, 3)], 32, 5, peer)
         compare_diffusion(report, [(16, 10, 16, 3)])
@@ -521,10 +537,6 @@ def main() -> int:
         compare_diffusion(report, [(64, 25, 64, 20), (64, 100, 64, 20), (500, 100, 256, 5)])
         compare_strings(report, [("TFBind8", 8, 4, 32), ("TFBind8", 8, 4, 128)])
         compare_stacking(report, "cpu", 8, 256, WARM_UP)
-    if torch.cuda.is_available():
-        compare_stacking(report, "cuda", 8 if options.quick else 40, 256, 20 if options.quick else WARM_UP)
-    else:
-        report.remarks.append("No GPU was there: the gain from stacking 40 runs on one was not measured.")
     if options.out:
         about = machine("torch", "numpy")
         write_results(options.out, about, report.rows, report.times, " ".join(report.remarks))

@@ -1,11 +1,13 @@
 """Speed of the linear scan, of minGRU and minLSTM, side by side with peers on the same inputs.
 
     python benchmarks/minrnn.py --out benchmarks/results/minrnn.json [--quick]
+    python benchmarks/minrnn.py --out benchmarks/results/minrnn.gpu.json --gpu-rows
 
 Each row is the peer's time divided by ours, above 1 this collection is faster; rows against a memory copy are the
 share of the copy's bandwidth that is reached. Peer and ours run in turn; the ratio is the median over the turns, its
 interval the distribution-free 95 % interval of a median (order statistics; the range where there are too few turns).
-What computes the same is compared before it is timed. One CPU thread; the GPU part runs where there is a CUDA GPU.
+What computes the same is compared before it is timed. One CPU thread; --gpu-rows measures the rows of the Triton kernels on a CUDA
+GPU and nothing else (with --device cpu and TRITON_INTERPRET=1 the same lines run without one, as a rehearsal).
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.minrnn.mixers import GRU, LSTM, S6, MinGRU, MinLSTM, StepGRU
 from lib.minrnn.scan import gated_scan, linear_scan, min_gru_scan
-from lib.publishing.benchmark import Report, Work, check_equal, machine, seconds, write_results
+from lib.publishing.benchmark import (
+    Report,
+    Work,
+    add_gpu_options,
+    check_device,
+    check_equal,
+    machine,
+    seconds,
+    write_results,
+)
+from lib.records import device_name
 
 
 def forward_backward(layer: nn.Module, x: Tensor) -> Work:
@@ -238,14 +250,14 @@ def compare_precision(report: Report, steps: int) -> None:
 # --- GPU ----------------------------------------------------------------------------------------------------------
 
 
-def compare_on_gpu(report: Report, lengths: list[int]) -> None:
-    """The Triton kernels against the measured copy bandwidth, cuDNN, the step loop, and other scans."""
-    device = torch.cuda.get_device_name()
+def compare_on_gpu(report: Report, lengths: list[int], batch: int, width: int, on: str) -> None:
+    """The Triton kernels against the measured copy bandwidth, cuDNN, the step loop, and other scans; ``on`` is torch's device."""
+    device = device_name(torch.device(on))
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")
         for steps in lengths:
-            pre = torch.randn(64, steps, 768, device="cuda", dtype=dtype, requires_grad=True)
-            grad = torch.randn(64, steps, 384, device="cuda", dtype=dtype)
+            pre = torch.randn(batch, steps, 2 * width, device=on, dtype=dtype, requires_grad=True)
+            grad = torch.randn(batch, steps, width, device=on, dtype=dtype)
             check_equal(
                 "gate-fused Triton scan",
                 gated_scan(pre, None, "min_gru", "triton").float(),
@@ -253,7 +265,7 @@ def compare_on_gpu(report: Report, lengths: list[int]) -> None:
                 1e-5 if dtype == torch.float32 else 2e-2,
             )
             # forward reads k, v, writes h; backward reads k, v, h and the gradient, writes two: nine times N
-            source = torch.empty(9 * grad.numel() // 2, device="cuda", dtype=dtype)
+            source = torch.empty(9 * grad.numel() // 2, device=on, dtype=dtype)
             target = torch.empty_like(source)
 
             def fused(pre: Tensor = pre, grad: Tensor = grad) -> None:
@@ -271,28 +283,28 @@ def compare_on_gpu(report: Report, lengths: list[int]) -> None:
                 device,
             )
             del source, target, pre, grad
-            x = torch.randn(64, steps, 384, device="cuda", dtype=dtype, requires_grad=True)
-            layer = MinGRU(384).to("cuda", dtype)
-            shape = f"B = 64, T = {steps}, d = 384"
+            x = torch.randn(batch, steps, width, device=on, dtype=dtype, requires_grad=True)
+            layer = MinGRU(width).to(on, dtype)
+            shape = f"B = {batch}, T = {steps}, d = {width}"
             report.compare(
                 "minGRU layer, forward and backward",
                 "torch.nn.GRU (cuDNN)",
                 torch.__version__,
                 shape,
                 forward_backward(layer, x),
-                forward_backward(GRU(384).to("cuda", dtype), x),
+                forward_backward(GRU(width).to(on, dtype), x),
                 10.0 if steps >= 4096 else 1.0,
                 kind,
                 device,
             )
-            if steps == 512 and dtype == torch.float32:
+            if steps == min(512, lengths[-1]) and dtype == torch.float32:
                 report.compare(
                     "minGRU layer, forward and backward",
                     "GRU cell in a Python loop (the paper's baseline)",
                     torch.__version__,
                     shape,
                     forward_backward(layer, x),
-                    forward_backward(StepGRU(384).to("cuda"), x),
+                    forward_backward(StepGRU(width).to(on), x),
                     175.0,
                     kind,
                     device,
@@ -300,7 +312,7 @@ def compare_on_gpu(report: Report, lengths: list[int]) -> None:
                 )
             found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
             if found and dtype == torch.float32:
-                theirs = found[0].minGRU(384, proj_out=True).to("cuda")
+                theirs = found[0].minGRU(width, proj_out=True).to(on)
                 report.compare(
                     "minGRU layer, forward and backward",
                     "minGRU-pytorch minGRU",
@@ -312,12 +324,13 @@ def compare_on_gpu(report: Report, lengths: list[int]) -> None:
                     kind,
                     device,
                 )
-    compare_gpu_scans(report, device)
+    compare_gpu_scans(report, (8, lengths[-1], 4 * width), on)
 
 
-def compare_gpu_scans(report: Report, device: str) -> None:
+def compare_gpu_scans(report: Report, size: tuple[int, int, int], on: str) -> None:
     """The plain scan, forward, against accelerated-scan in its own layout and flash-linear-attention's HGRN."""
-    a, b = scan_operands(8, 4096, 1536, "cuda")
+    device = device_name(torch.device(on))
+    a, b = scan_operands(*size, on)
     shape = str(tuple(a.shape))
 
     def ours() -> Tensor:
@@ -383,11 +396,18 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    add_gpu_options(parser)
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     report = Report(turns=3 if options.quick else 9)
-    if options.quick:
+    if options.gpu_rows:
+        check_device(options.device)
+        if options.quick:
+            compare_on_gpu(report, [32], 2, 16, options.device)
+        else:
+            compare_on_gpu(report, [128, 512, 4096], 64, 384, options.device)
+    elif options.quick:
         compare_scans(report, [(4, 256, 64)])
         compare_layers(report, 4, 128, 32)
         compare_s6(report, 2, 64, 16)
@@ -398,10 +418,6 @@ def main() -> int:
         compare_layers(report, 16, 512, 128)
         compare_s6(report, 4, 512, 64)
         compare_precision(report, 4096)
-    if torch.cuda.is_available():
-        compare_on_gpu(report, [128] if options.quick else [128, 512, 4096])
-    else:
-        report.remarks.append("No GPU was there: nothing is said about the Triton engine's speed.")
     report.remarks.append(
         "GRU and LSTM compute other functions than minGRU and minLSTM; those rows compare the time of one layer of "
         "equal width, with the same output projection on both sides."

@@ -291,13 +291,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def as_json(content: Any) -> str:
+    """``content`` as the JSON text of a record.
+
+    Raises:
+        ValueError: for a number that is not finite.
+    """
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all.
 
     Raises:
         ValueError: for a number that is not finite; nothing has been written then.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, as_json(content))
 
 
 def read_measurements(record: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -191,7 +191,7 @@ for name in ("min_gru", "min_lstm", "s6", "gru"):
 # outputs once. So three baselines: **step loop**, **fused cell**, **memory copy**. One training step is forward, a loss over all outputs, and
 # backward. All cells have the same width, and every round times every model once.
 
-# %%
+# %% tags=["timed"]
 models = [m for m in efficiency.MODELS if m != "S6"]
 sizes = (settings.efficiency_batch, settings.efficiency_width)
 timings = efficiency.time_models(
@@ -224,7 +224,7 @@ show(
 # half-empty GPU pays almost nothing more; once the device is full, both grow in proportion to $T$ and the ratio is flat. A CPU is full
 # from the start. The library's fused LSTM is far better optimised on a CPU than its GRU, so minLSTM meets the sterner fused baseline. Note also the log-space scan of the paper's own pseudo-code: the claim needs a *good* scan.
 
-# %%
+# %% tags=["timed"]
 if settings.efficiency_half_precision and run.device.type == "cuda":
     half = efficiency.time_models(
         models,

@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_anew(
     notice = capsys.readouterr().out
     assert "NOTICE: the checkpoint of 'line' is damaged" in notice
     assert "starts anew" in notice
-    assert path.with_name("unreadable.ckpt").read_bytes() == bytes(damaged)
+    assert path.with_name("unreadable-last.ckpt").read_bytes() == bytes(damaged)
     assert again.steps_seen == 20
     assert torch.equal(again.drawn, plain.drawn)
 

@@ -198,9 +198,8 @@ def test_a_larger_profiles_notebook_and_record_are_a_pair_too(page: Path) -> Non
     (runs / "sample.ipynb").write_text("{")
     [fault] = freshness.faults("sample")
     assert fault.startswith("sample, profile gpu: the notebook cannot be read")
-    (runs / "sample.ipynb").unlink()
-    [fault] = freshness.faults("sample")
-    assert fault.startswith("sample, profile gpu: the record has no notebook")
+    (runs / "sample.ipynb").unlink()  # as where a session on a GPU was stopped between the two
+    assert freshness.faults("sample") == []
 
 
 def test_later_code_does_not_make_a_larger_profile_stale(page: Path) -> None:

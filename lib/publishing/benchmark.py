@@ -6,6 +6,7 @@ first, and writes rows of ratios that the book's benchmark page shows.
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -143,6 +144,24 @@ def check_equal(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> No
         raise SystemExit(
             f"{name}: results differ by {difference:.1e}, above {tolerance:.0e}; nothing is timed"
         )
+
+
+def add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a script that has rows for a GPU; ``make gpu`` knows such a script by the first."""
+    parser.add_argument(
+        "--gpu-rows", action="store_true", help="measure the rows that need a GPU and no others"
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a rehearsal")
+
+
+def check_device(device: str) -> None:
+    """Stop if the GPU that is asked for is not there.
+
+    Raises:
+        SystemExit: with one line.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--gpu-rows: no CUDA GPU is visible to torch; --device cpu rehearses")
 
 
 def machine(*packages: str) -> dict[str, Any]:

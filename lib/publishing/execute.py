@@ -10,17 +10,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from traitlets import default
 
+from lib.agreement import BOOK_RECORDS_VARIABLE
 from lib.atomic import replacing
 from lib.fingerprint import ROOT, SourceError, content_hash, slugs
 from lib.profiles import OneLineError, ParameterError, nearest
@@ -32,6 +36,7 @@ from lib.publishing.freshness import (
     record_path,
     standard_error,
 )
+from lib.publishing.larger_run import as_page
 from lib.publishing.leftovers import folder_prefix
 from lib.publishing.pairing import (
     METADATA_KEY,
@@ -48,9 +53,19 @@ from lib.publishing.pairing import (
 from lib.publishing.scorecard import JUDGING_PROFILES
 from lib.training import PROGRESS_VARIABLE
 
+AfterCell = Callable[[nbformat.NotebookNode], Awaitable[None]]
+
 
 class ExecutionError(OneLineError, RuntimeError):
     """A chapter whose execution failed; its stored notebook is unchanged."""
+
+
+class OwnPythonKernel(AsyncKernelManager):
+    """The kernel of this very interpreter, whatever kernels are registered on the machine."""
+
+    @default("kernel_spec_manager")
+    def _only_our_own(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 def check_slug(slug: str) -> str:
@@ -84,64 +99,103 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
         ExecutionError: if a cell fails, leaves something on standard error, or the real data was out of reach; nothing has been
             replaced then.
     """
-    notebook = read_source(ROOT / "notebooks" / f"{slug}.py")
-    key = content_hash(slug, profile)
     with tempfile.TemporaryDirectory(prefix=folder_prefix()) as folder:
         data = {} if allow_standin else {"data": "real"}
-        set_parameters(notebook, {"profile": profile, "out_dir": folder, **data})
-        try:
-            run_notebook(notebook, ROOT)
-        except ExecutionError as error:
-            raise ExecutionError(
-                f"{slug} (profile {profile}): {error}; the stored notebook is unchanged"
-            ) from error
-        store(slug, profile, notebook, Path(folder) / RECORD_NAME, key)
+        notebook = run_chapter(slug, {"profile": profile, "out_dir": folder, **data})
+        refuse_noise(slug, notebook)
+        if profile == "default":
+            note_agreement(notebook)
+        else:
+            notebook = as_page(notebook, slug, profile)
+        record = (Path(folder) / RECORD_NAME).read_text(encoding="utf-8")
+        store(page_path(slug, profile), notebook, record_path(slug, profile), record)
+
+
+def run_chapter(
+    slug: str, parameters: dict[str, Any], after_cell: AfterCell | None = None
+) -> nbformat.NotebookNode:
+    """Run a chapter's notebook from its source; the record lies in the parameter ``out_dir`` then.
+
+    Args:
+        parameters: the values that are set after the cell of parameters, ``profile`` and ``out_dir`` among them.
+        after_cell: awaited after each cell, with the cell.
+
+    Returns:
+        The executed notebook, tidied and marked with the hash of what made it.
+
+    Raises:
+        ExecutionError: if a cell fails or no record was written.
+    """
+    notebook = read_source(ROOT / "notebooks" / f"{slug}.py")
+    profile, folder = parameters["profile"], Path(parameters["out_dir"])
+    key = content_hash(slug, profile)
+    set_parameters(notebook, parameters)
+    its_own_measure = {BOOK_RECORDS_VARIABLE: str(folder / "no records")}
+    try:
+        run_notebook(notebook, ROOT, its_own_measure, after_cell)
+    except ExecutionError as error:
+        raise ExecutionError(
+            f"{slug} (profile {profile}): {error}; the stored notebook is unchanged"
+        ) from error.__cause__
+    if not (folder / RECORD_NAME).is_file():
+        raise ExecutionError(f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)")
+    tidy(notebook)
+    notebook.metadata[METADATA_KEY] = {"hash": key, "profile": profile}
+    return notebook
 
 
 def run_notebook(
-    notebook: nbformat.NotebookNode, root: Path, environment: Mapping[str, str] | None = None
+    notebook: nbformat.NotebookNode,
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    after_cell: AfterCell | None = None,
 ) -> None:
     """Run a notebook in place, in a kernel of its own that starts in ``root``, without progress bars.
 
     Args:
         environment: variables that the kernel has beside those of this process.
+        after_cell: awaited after each cell, with the cell.
 
     Raises:
         ExecutionError: if a cell fails or the kernel dies; the message is one line.
     """
     client = NotebookClient(
-        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(root)}}
+        notebook,
+        timeout=3600,
+        kernel_name="python3",
+        kernel_manager_class=OwnPythonKernel,
+        resources={"metadata": {"path": str(root)}},
     )
+    if after_cell is not None:
+        follow = after_cell
+
+        async def hook(cell: nbformat.NotebookNode, **_: Any) -> None:
+            await follow(cell)
+
+        client.on_cell_executed = hook
     try:
         client.execute(env={**os.environ, PROGRESS_VARIABLE: "0", **(environment or {})})
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise ExecutionError(str(error).strip().splitlines()[-1]) from error
 
 
-def store(slug: str, profile: str, notebook: nbformat.NotebookNode, record: Path, key: str) -> None:
+def store(page: Path, notebook: nbformat.NotebookNode, path: Path, record: str) -> None:
     """Store an executed notebook and its record as a pair: the record first, and the notebook knows its digest.
 
     A kill between the two leaves the new record beside the old notebook, which the freshness check then names.
 
     Args:
-        record: the run's record.
-        key: the content hash of the code that ran.
-
-    Raises:
-        ExecutionError: if there is no record, or a cell left something on standard error; nothing has been replaced then.
+        page: where the notebook goes.
+        path: where the record goes.
+        record: the run's record, as JSON.
     """
-    if not record.is_file():
-        raise ExecutionError(f"{slug}: the notebook wrote no {RECORD_NAME} (is run.finish() its last call?)")
-    digest = record_digest(json.loads(record.read_text(encoding="utf-8")))
-    tidy(notebook)
-    refuse_noise(slug, notebook)
-    notebook.metadata[METADATA_KEY] = {"hash": key, "profile": profile, "record": digest}
-    note_agreement(notebook)
-    record_path(slug, profile).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(page_path(slug, profile)) as new_page:
+    notebook.metadata[METADATA_KEY]["record"] = record_digest(json.loads(record))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(page) as new_page:
         nbformat.write(notebook, new_page)
-        with replacing(record_path(slug, profile)) as new_record:
-            shutil.copyfile(record, new_record)
+        with replacing(path) as new_record:
+            new_record.write_text(record, encoding="utf-8")
 
 
 def refuse_noise(slug: str, notebook: nbformat.NotebookNode) -> None:

@@ -66,12 +66,12 @@ def pair_fault(slug: str, profile: str) -> str | None:
         notebook = stored(slug, profile)
     except pairing.PairError:
         return UNREADABLE
-    if notebook is None or not path.is_file():
-        return (
-            None
-            if notebook is None and not path.is_file()
-            else ("the record has no notebook" if notebook is None else "the notebook has no record")
-        )
+    if notebook is None and not path.is_file():
+        return None
+    if notebook is None:  # a larger run may have come home without its page
+        return "the record has no notebook" if profile == "default" else None
+    if not path.is_file():
+        return "the notebook has no record"
     mark = notebook.metadata.get(METADATA_KEY, {})
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

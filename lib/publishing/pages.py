@@ -449,7 +449,7 @@ def legend(scores: list[PaperScore]) -> str:
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """Read and check ``benchmarks/results/<slug>.json``.
+    """Read and check ``benchmarks/results/<slug>.json`` or ``<slug>.gpu.json``.
 
     Raises:
         PageError: one line that names the file and what is wrong.
@@ -459,13 +459,22 @@ def read_benchmark(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise PageError(f"{name}: not valid JSON ({error.msg}, line {error.lineno})") from error
+    check_benchmark(name, content)
+    return content
+
+
+def check_benchmark(name: str, content: Any) -> None:
+    """Check the form of a benchmark's results.
+
+    Raises:
+        PageError: one line that says what is wrong with ``name``.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list) or "machine" not in content:
         raise PageError(f"{name}: needs the keys rows (a list) and machine")
     for number, row in enumerate(content["rows"], start=1):
         missing = [key for key in BENCHMARK_KEYS if key not in row]
         if missing:
             raise PageError(f"{name}: row {number} lacks {', '.join(missing)}")
-    return content
 
 
 def _number(value: Any) -> str:
@@ -507,27 +516,29 @@ def benchmark_table(content: Mapping[str, Any], title: str) -> str:
 
 
 def benchmarks_page(all_ledgers: Mapping[str, Ledger], root: Path = ROOT) -> str:
-    """One section for each chapter with stored benchmark results.
+    """One section for each chapter with stored benchmark results: ``<slug>.json``, and ``<slug>.gpu.json`` from a GPU session.
 
     Raises:
         PageError: for a results file whose name is no chapter's.
     """
-    paths = {path.stem: path for path in sorted((root / "benchmarks" / "results").glob("*.json"))}
-    for slug in paths:
+    found: dict[str, list[Path]] = {}
+    for path in sorted((root / "benchmarks" / "results").glob("*.json"), key=lambda p: p.name.count(".")):
+        slug = path.name.removesuffix(".json").removesuffix(".gpu")
         if slug not in all_ledgers:
-            raise PageError(f"benchmarks/results/{slug}.json: no chapter has this name")
+            raise PageError(f"benchmarks/results/{path.name}: no chapter has this name")
+        found.setdefault(slug, []).append(path)
     parts = []
-    for slug in (slug for slug in CHAPTERS if slug in paths):
-        content = read_benchmark(paths[slug])
-        parts += [
-            f"(benchmark-{slug})=\n## {escape_markdown(all_ledgers[slug].title)}\n",
-            f"Measured by `python benchmarks/{slug}.py`.\n",
-            raw_html(
-                benchmark_table(content, "Speed as a ratio to a peer; above 1 this collection is faster")
-            ),
-        ]
-        if content.get("note"):
-            parts.append(escape_markdown(content["note"]) + "\n")
+    for slug in (slug for slug in CHAPTERS if slug in found):
+        parts.append(f"(benchmark-{slug})=\n## {escape_markdown(all_ledgers[slug].title)}\n")
+        for path in found[slug]:
+            content = read_benchmark(path)
+            command = f"python benchmarks/{slug}.py" + (
+                " --gpu-rows" if path.name.endswith(".gpu.json") else ""
+            )
+            table = benchmark_table(content, "Speed as a ratio to a peer; above 1 this collection is faster")
+            parts += [f"Measured by `{command}`.\n", raw_html(table)]
+            if content.get("note"):
+                parts.append(escape_markdown(content["note"]) + "\n")
     return "\n".join(parts) or "No benchmark has been run yet.\n"
 
 

@@ -1,8 +1,8 @@
 """The scorecard: every claim of every paper, with the verdict of the run that judges it.
 
 Nothing here is typed by hand. A row comes from a ledger (``book/claims/<slug>.yml``) and from run records
-(``book/runs/<slug>/<profile>/results.json``). The verdicts that a record stores are judged again, by the ledger's present rules
-from the record's own measurements; a record that disagrees with its ledger stops the build.
+(``book/runs/<slug>/<profile>/results.json``). Every record is judged again, by the ledger's present rules from its own measurements; a
+``default`` record that stores another verdict stops the build, a larger run stays valid for its commit and is judged anew.
 """
 
 from __future__ import annotations
@@ -110,46 +110,64 @@ class PaperScore:
         return {verdict: n for verdict, n in found.items() if n}
 
 
+def judged_record(name: str, raw: Mapping[str, Any], ledger: Ledger) -> RunRecord:
+    """A record as the book shows it, its claims judged by the ledger's present rules.
+
+    Args:
+        name: what an error calls it. raw: the content of ``results.json``. ledger: the paper's ledger.
+
+    Raises:
+        RecordError: for a record that lacks something or has it in another form.
+    """
+    try:
+        measurements = read_measurements(raw)
+        profile, data_source = raw["profile"], raw["data_source"]
+        return RunRecord(
+            slug=raw["slug"],
+            profile=profile,
+            seed=raw["seed"],
+            device=raw["device"],
+            data_source=data_source,
+            wall_time_s=raw["wall_time_s"],
+            commit=raw["commit"],
+            measurements=measurements,
+            verdicts=ledger.judge(measurements, profile, data_source),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{name}: not a run record ({type(error).__name__}: {error})") from error
+
+
 def read_record(path: Path, ledger: Ledger) -> RunRecord:
     """Read a run record and judge it again.
+
+    The record of the profile ``default`` has to store the verdicts that the rules give now, since its page, which is executed again
+    with every change, shows them. A run of a larger profile stands for its commit: a later rule judges it anew.
 
     Args:
         path: ``…/<slug>/<profile>/results.json``.
         ledger: the paper's ledger.
 
     Raises:
-        RecordError: one line, for a record that cannot be read, lies in the wrong folder, or stores a verdict that the ledger's rule
-            does not give.
+        RecordError: one line, for a record that cannot be read, lies in the wrong folder, or, with the profile ``default``, stores a
+            verdict that the ledger's rule does not give.
     """
     name = "/".join(path.parts[-3:])
     profile = path.parent.name
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        measurements = read_measurements(raw)
-        record = RunRecord(
-            slug=raw["slug"],
-            profile=raw["profile"],
-            seed=raw["seed"],
-            device=raw["device"],
-            data_source=raw["data_source"],
-            wall_time_s=raw["wall_time_s"],
-            commit=raw["commit"],
-            measurements=measurements,
-            verdicts=raw["verdicts"],
-        )
+        stored = dict(raw["verdicts"])
     except json.JSONDecodeError as error:
         raise RecordError(f"{name}: not valid JSON ({error.msg}, line {error.lineno})") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{name}: not a run record ({type(error).__name__}: {error})") from error
+    record = judged_record(name, raw, ledger)
     if (record.slug, record.profile) != (ledger.slug, profile):
         raise RecordError(f"{name}: this is the record of {record.slug!r}, profile {record.profile!r}")
-    judged = ledger.judge(measurements, profile, record.data_source)
-    for claim_id in {**judged, **record.verdicts}:
-        stored, present = record.verdicts.get(claim_id), judged.get(claim_id)
-        if stored != present:
+    for claim_id in {**record.verdicts, **stored} if profile == "default" else ():
+        if stored.get(claim_id) != record.verdicts.get(claim_id):
             raise RecordError(
-                f"{name}: claim {claim_id} is stored as {stored!r}, but the ledger's rule gives {present!r}; "
-                f"run the chapter again (make refresh CHAPTER={ledger.slug})"
+                f"{name}: claim {claim_id} is stored as {stored.get(claim_id)!r}, but the ledger's rule gives "
+                f"{record.verdicts.get(claim_id)!r}; run the chapter again (make refresh CHAPTER={ledger.slug})"
             )
     return record
 

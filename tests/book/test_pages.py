@@ -237,6 +237,20 @@ def test_a_missed_bar_is_shown_as_missed(ledger: Ledger, tmp_path: Path) -> None
     assert "0.5 [0.4, 0.6]" in page
 
 
+def test_rows_from_a_gpu_stand_beside_those_from_a_cpu(ledger: Ledger, tmp_path: Path) -> None:
+    tree(tmp_path)
+    for name, machine in (("minrnn", "a CPU"), ("minrnn.gpu", "a GPU")):
+        content = {"machine": machine, "rows": [], "note": f"Note on {machine}."}
+        (tmp_path / "benchmarks" / "results" / f"{name}.json").write_text(json.dumps(content))
+    page = pages.benchmarks_page({"minrnn": ledger}, tmp_path)
+    assert page.count("(benchmark-minrnn)=") == 1
+    assert page.index("Machine: a CPU") < page.index("Note on a CPU") < page.index("Machine: a GPU")
+    assert "`python benchmarks/minrnn.py --gpu-rows`" in page
+    (tmp_path / "benchmarks" / "results" / "nobody.gpu.json").write_text("{}")
+    with pytest.raises(PageError, match=r"nobody\.gpu\.json: no chapter has this name"):
+        pages.benchmarks_page({"minrnn": ledger}, tmp_path)
+
+
 def test_no_results_say_so(ledger: Ledger, tmp_path: Path) -> None:
     tree(tmp_path)
     assert pages.benchmarks_page({"minrnn": ledger}, tmp_path) == "No benchmark has been run yet.\n"

@@ -69,6 +69,12 @@ def test_a_record_made_with_another_ledger_is_refused(
         read_record(write_record("default", GOOD, verdicts), ledger)
 
 
+def test_a_larger_run_is_judged_anew_by_a_later_rule(ledger: Ledger, write_record: Write) -> None:
+    """It stands for its commit, so that a rule or a claim that came later does not make it invalid."""
+    path = write_record("gpu", GOOD, {"C1": "reproduced", "C9": "not run"})
+    assert read_record(path, ledger).verdicts == VERDICTS_OF_GOOD
+
+
 def test_the_highest_profile_that_judges_a_claim_speaks(
     ledger: Ledger, write_record: Write, tmp_path: Path
 ) -> None:
