@@ -97,7 +97,7 @@ def test_the_key_covers_the_whole_job(tmp_path: Path, monkeypatch: pytest.Monkey
         keys(start(tmp_path / "j"), name="other"),
         keys(other_data),
     ]
-    monkeypatch.setattr(checkpoints, "content_hash", lambda slug, profile: "other code")
+    monkeypatch.setattr(checkpoints, "code_hash", lambda slug, profile: "other code")
     different.append(keys(other_code))
     assert len({one, *different}) == 1 + len(different)
 
