@@ -286,7 +286,7 @@ BENCHMARK = {
 def archive(folder: Path, files: Mapping[str, bytes], finished: str = "2027-01-02T00:00:00+00:00") -> Path:
     keys = {name.rsplit("/", 1)[0] for name in files}
     requests = {key: {"sources": {}, "quick": False, "finished": finished} for key in sorted(keys)}
-    return write_archive(folder, files, {**ABOUT, "requests": requests, "status": {"smbh": "not started"}})[0]
+    return write_archive(folder, files, {**ABOUT, "requests": requests})[0]
 
 
 @pytest.fixture
@@ -310,7 +310,6 @@ def test_a_run_comes_into_the_book_judged_by_the_present_rules(home: Path, tmp_p
     assert done[0] == f"benchmark minrnn: imported, 0 rows, commit {COMMIT[:10]}"
     assert done[1] == f"minrnn: imported, NVIDIA X, commit {COMMIT[:10]}, 100 s"
     assert "  C1: reproduced in the run, not run by the present rules" in done
-    assert "smbh: not started" in done
     folder = home / "book" / "runs" / "minrnn" / "gpu"
     stored = json.loads((folder / "results.json").read_text())
     assert stored["commit"] == COMMIT
@@ -415,6 +414,14 @@ def test_a_notebook_that_is_none_or_failed_is_refused(
     assert not home.exists()
 
 
+def test_what_did_not_finish_is_named(home: Path, tmp_path: Path) -> None:
+    about = {**ABOUT, "status": {"smbh": "not started: 120 s expected, 40 s left", "minrnn": "done"}}
+    assert import_archive(write_archive(tmp_path / "out", {}, about)[0], home) == (
+        [],
+        ["smbh: not started: 120 s expected, 40 s left"],
+    )
+
+
 def test_a_request_for_a_strange_path_writes_nothing(home: Path, tmp_path: Path) -> None:
     about = {
         **ABOUT,
@@ -433,5 +440,9 @@ def test_a_rehearsal_goes_into_a_folder_of_its_own(
     path = archive(tmp_path / "out", run_files(profile="smoke", device="CPU"))
     assert main([str(path), "--into", str(home)]) == 0
     assert (home / "book" / "runs" / "minrnn" / "gpu" / "results.json").is_file()
+    capsys.readouterr()
     assert main([str(tmp_path / "nothing.tar.gz"), "--into", str(home)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+    rewrite(path, lambda members: members.update({"runs/minrnn/results.json": b"{"}))
+    assert main([str(path), "--into", str(home)]) == 1
+    assert capsys.readouterr().err.startswith("not imported: runs/minrnn/results.json: damaged")

@@ -194,7 +194,7 @@ def import_archive(
         force: replace newer results.
 
     Returns:
-        What was done, and what was damaged or refused.
+        What was imported, and what was damaged, refused, or did not finish in the session.
 
     Raises:
         ArchiveError: if nothing can be read.
@@ -214,12 +214,12 @@ def import_archive(
             refused.append(str(error))
     for name, text in contents.manifest.get("status", {}).items():
         if text != "done":
-            done.append(f"{name}: {text}")
+            refused.append(f"{name}: {text}")
     return done, refused
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit status 1 if anything was damaged or refused."""
+    """Command line; exit status 0 if something was imported, whatever else had to be left out and is named."""
     parser = argparse.ArgumentParser(description="Import the archive of a GPU session.")
     parser.add_argument("archive", type=Path)
     parser.add_argument("--force", action="store_true", help="replace newer results")
@@ -233,12 +233,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OneLineError as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join(done))
+    print("\n".join(done) or "nothing was imported")
     for line in refused:
-        print(line, file=sys.stderr)
-    if options.into is None:
-        refused += ["pages"] * (pages.main(["sync"]) or readme.main([]))
-    return 1 if refused else 0
+        print(f"not imported: {line}", file=sys.stderr)
+    if options.into is None and done and (pages.main(["sync"]) or readme.main([])):
+        return 1
+    return 0 if done else 1
 
 
 if __name__ == "__main__":
