@@ -34,7 +34,7 @@ SIZES: dict[str, Any] = {
     "grid_pool": 64, "gb1_pool": 64, "grid_refill_size": 32, "string_calls": 80, "string_symbols": 3,
     "image_pretrain_steps": 6, "image_steps": 60, "image_rtb_steps": 60, "image_rtb_batch": 2, "image_samples": 8,
     "image_methods": ("lb", "rtb"), "image_likelihood_images": 8, "image_sampling_steps": 2, "image_grey_levels": 3,
-    "text_seeds": 1, "text_pretrain_steps": 6, "text_pretrain_batch": 4, "text_steps": 60, "text_rtb_steps": 30, "text_samples": 8,
+    "text_seeds": 1, "text_pretrain_steps": 6, "text_pretrain_batch": 4, "text_steps": 30, "text_rtb_steps": 30, "text_rtb_batch": 2, "text_samples": 8, "text_methods": ("lb", "rtb"),
     "text_vocabulary": 60, "text_length": 6, "text_width": 8, "text_blocks": 1, "text_heads": 2, "text_refill_size": 8,
     "text_sampling_steps": 2, "text_batch": 4, "text_completions": 2,
 }  # fmt: skip
