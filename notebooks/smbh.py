@@ -46,7 +46,7 @@ profile = "default"  # smoke, default, gpu or paper
 seed = 0  # of samples, permutations, subsamples and network weights; marginals are exact
 accelerator = "auto"  # auto, cpu or gpu: for the DAG-GFlowNet only
 data = "auto"  # auto, real or standin
-out_dir = None  # folder for results.json and checkpoints; None: beside the output notebook
+out_dir = None  # folder for results.json and checkpoints
 overrides = {}  # single settings of the profile, e.g. {"permutations": 5000}
 
 # %%

@@ -26,6 +26,7 @@ from lib.publishing.gpu_archive import (
     write_archive,
 )
 from lib.publishing.gpu_import import import_archive, main
+from lib.publishing.pairing import METADATA_KEY
 from lib.publishing.provenance import ProvenanceError, commit_of, sources_of
 from lib.publishing.scorecard import read_record
 
@@ -275,7 +276,8 @@ def record(**changes: Any) -> dict[str, Any]:
 def page(*outputs: Any) -> bytes:
     title = nbformat.v4.new_markdown_cell("# Title\n\nSee [below](#here).")
     code = nbformat.v4.new_code_cell("1", outputs=list(outputs), execution_count=1)
-    return nbformat.writes(nbformat.v4.new_notebook(cells=[title, code])).encode()
+    mark = {METADATA_KEY: {"hash": "of the code there", "profile": "gpu"}}
+    return nbformat.writes(nbformat.v4.new_notebook(cells=[title, code], metadata=mark)).encode()
 
 
 BENCHMARK = {
@@ -387,7 +389,7 @@ def test_standard_error_does_not_reach_the_page_and_is_told(home: Path, tmp_path
     files = {**run_files(), "runs/minrnn/minrnn.ipynb": page(noise, said)}
     done, refused = import_archive(archive(tmp_path / "out", files), home)
     assert refused == []
-    assert any("cell 2: an output holds standard error ('some library says hello')" in line for line in done)
+    assert any("cell 2: standard error: some library says hello" in line for line in done)
     text = (home / "book" / "runs" / "minrnn" / "gpu" / "minrnn.ipynb").read_text()
     assert "hello" not in text
     assert "a result" in text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +21,7 @@ from lib.publishing import gpu, gpu_session
 from lib.publishing.gpu_archive import find_volumes, read_archive
 from lib.publishing.gpu_session import Clock, Interrupted, Job, Session, main, pack, parse, plan
 from lib.publishing.provenance import ROOT
-
-HANG = 1800
-"""Seconds after which a test that hangs is stopped."""
+from tests.waiting import HANG
 
 OPENING = """
 import json, os, pathlib, sys, time
@@ -68,7 +66,7 @@ def make(tmp_path: Path, events: Path) -> Make:
 
 def hold(jobs: list[Job], side_by_side: int = 4, clock: Clock | None = None, **options: Any) -> Session:
     saves = options.pop("finished", lambda: None)
-    session = Session(jobs, clock or Clock(time.time(), HANG), side_by_side, dict(os.environ), saves)
+    session = Session(jobs, clock or Clock(0.0, HANG, now=itertools.count(0.0, 0.01).__next__), side_by_side, dict(os.environ), saves)
     session.run()
     return session
 

@@ -236,7 +236,7 @@ def test_a_stamp_that_was_killed_between_its_two_files_is_named_and_made_again(
     monkeypatch.setattr(restamp, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         restamp.restamp("sample")
-    assert freshness.faults("sample") == []
+    [fault] = freshness.faults("sample")
     assert freshness.HALF_STAMPED in fault
     monkeypatch.setattr(restamp, "write_json", write_json)
     assert restamp.restamp("sample")
