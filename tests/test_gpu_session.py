@@ -66,7 +66,13 @@ def make(tmp_path: Path, events: Path) -> Make:
 
 def hold(jobs: list[Job], side_by_side: int = 4, clock: Clock | None = None, **options: Any) -> Session:
     saves = options.pop("finished", lambda: None)
-    session = Session(jobs, clock or Clock(0.0, HANG, now=itertools.count(0.0, 0.01).__next__), side_by_side, dict(os.environ), saves)
+    session = Session(
+        jobs,
+        clock or Clock(0.0, HANG, now=itertools.count(0.0, 0.01).__next__),
+        side_by_side,
+        dict(os.environ),
+        saves,
+    )
     session.run()
     return session
 
