@@ -27,7 +27,7 @@ SIDE = $(if $(FROM),--from $(FROM))
 export MPLBACKEND = agg
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: help python book html refresh restamp sync test check lint unit nbval browser run data bench lock clean wheels gpu gpu-import
+.PHONY: help python book html refresh restamp sync test check lint unit nbval nbval-portable browser run data bench lock clean wheels gpu gpu-import
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -89,7 +89,11 @@ unit: $(ENVIRONMENT)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not slow and not browser" tests
 
 nbval: $(ENVIRONMENT)
-	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=1800 notebooks/
+	$(PORTABLE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks/
+
+# The plainest instruction set that torch, oneDNN, MKL and numba have, and one thread: what other processors round like.
+nbval-portable: PORTABLE = ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1
+nbval-portable: nbval ## nbval as on another processor: the same cells must be green
 
 browser: $(ENVIRONMENT)
 	$(BIN)/python -m pytest -m browser tests/book
