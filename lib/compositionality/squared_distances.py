@@ -39,7 +39,7 @@ def _put(
 ) -> None:
     """Put point ``other`` at the distance ``bits`` into the reservoir of point i."""
     keys[i, counts[i]] = (
-        max(np.int64(bits), np.int64(0)) << 32
+        max(np.int64(bits), np.int64(0)) << 32  # type: ignore[operator]
     ) | other  # a negative number is rounding: zero
     counts[i] += 1
     if counts[i] == keys.shape[1]:

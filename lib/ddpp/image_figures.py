@@ -105,7 +105,7 @@ def image_figure(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> Figure:
         len(methods), 2, figsize=(11, 0.95 * len(methods)), width_ratios=[3.2, 1], squeeze=False
     )
     shares = {m: np.mean([r.histogram for r in rows if (r.target, r.method) == (target, m)], axis=0) for m in methods}  # fmt: skip
-    highest = 105 * max(s.max() for s in shares.values())
+    highest = 105 * max(s.max() for s in shares.values())  # type: ignore[call-overload]
     for i, (method, (left, right)) in enumerate(zip(methods, axes)):
         images = first[method].examples
         k, side, _ = images.shape

@@ -94,7 +94,8 @@ def standin_text(characters: int, seed: int) -> str:
     def word() -> str:
         n = 1 + rng.integers(3)
         return "".join(
-            onsets[rng.integers(18)] + vowels[rng.integers(6)] + codas[rng.integers(7)] for _ in range(n)
+            onsets[rng.integers(18)] + vowels[rng.integers(6)] + codas[rng.integers(7)]
+            for _ in range(n)  # type: ignore[call-overload]
         )
 
     lexicon = [word() for _ in range(1500)]
@@ -105,8 +106,8 @@ def standin_text(characters: int, seed: int) -> str:
     length = 0
     while length < characters:
         lines = []
-        for _ in range(1 + rng.integers(6)):
-            words = [lexicon[i] for i in rng.choice(1500, size=4 + rng.integers(5), p=weights)]
+        for _ in range(1 + rng.integers(6)):  # type: ignore[call-overload]
+            words = [lexicon[i] for i in rng.choice(1500, size=4 + rng.integers(5), p=weights)]  # type: ignore[call-overload]
             words[0] = words[0].capitalize()
             lines.append(" ".join(words) + ",;.!?"[rng.choice(5, p=[0.4, 0.1, 0.3, 0.1, 0.1])])
         parts.append(f"{speakers[rng.integers(12)]}:\n" + "\n".join(lines) + "\n\n")
