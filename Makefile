@@ -22,6 +22,7 @@ IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 RANGE := 3.11 to 3.13
 
 SPHINX := -W -n --keep-going
+TESTS := not slow and not browser
 HTML := _build/html
 SIDE = $(if $(FROM),--from $(FROM))
 export MPLBACKEND = agg
@@ -75,7 +76,8 @@ sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks (FROM=ipynb
 
 test: lint unit nbval html browser ## lint, unit tests, nbval, book build with warnings as errors, browser check
 
-check: lint unit html browser ## what make test does without nbval, for daily use
+check: TESTS += and not thorough
+check: lint unit html browser ## lint, unit tests, pages: within six minutes, for daily use
 
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check .
@@ -86,7 +88,7 @@ lint: $(ENVIRONMENT)
 	$(BIN)/python -m lib.publishing.readme --check
 
 unit: $(ENVIRONMENT)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not slow and not browser" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "$(TESTS)" tests
 
 nbval: $(ENVIRONMENT)
 	$(PORTABLE) $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks/

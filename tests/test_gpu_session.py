@@ -285,6 +285,7 @@ def test_a_wheel_that_does_not_fit_ends_with_one_line(tmp_path: Path) -> None:
     assert list((tmp_path / "packages").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_the_real_command_on_a_real_chapter(tmp_path: Path) -> None:
     """The chapter with timed cells, in its smallest profile on the CPU; the work is kept, so that a second command runs nothing."""
     words = [

@@ -67,6 +67,7 @@ def papermill(
         )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slug", slugs())
 def test_smoke_on_the_stand_in(slug: str, tmp_path: Path) -> None:
     """Without mirror, cache or network every path of every chapter still runs; checkpoints change no number and are gone at the end."""
@@ -122,6 +123,7 @@ def test_a_wrong_parameter_stops_before_anything_is_written(slug: str, tmp_path:
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("slug", "words", "message"),
     [
@@ -141,6 +143,7 @@ def test_a_wrong_parameter_ends_papermill_with_one_line(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.ipynb"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slug", slugs())
 def test_a_corrupt_data_file_ends_with_one_line(slug: str, tmp_path: Path) -> None:
     mirror, out_dir = tmp_path / "mirror", tmp_path / "out"
@@ -231,6 +234,7 @@ def seeds(folder: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.thorough
 def test_the_record_lies_beside_the_notebook_that_papermill_writes(tiny: Path, tmp_path: Path) -> None:
     """With a parameter in the output path, warnings switched off, another working folder, and two notebooks in one folder."""
     out, elsewhere = tmp_path / "out-7", tmp_path / "elsewhere"
@@ -251,6 +255,7 @@ def test_the_record_lies_beside_the_notebook_that_papermill_writes(tiny: Path, t
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.thorough
 def test_runs_through_papermill_s_python_interface_have_folders_of_their_own(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

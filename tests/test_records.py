@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import types
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_record_holds_what_repeats_the_run(tmp_path: Path) -> None:
     assert record["seed"] == 3
     assert record["overrides"] == {"steps": 5}
     assert record["settings"] == {"steps": 5}
-    assert record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["torch"] == metadata.version("torch")
     assert record["device"].startswith("CPU ")
     assert record["wall_time_s"] >= 0
     assert record["peak_memory_mb"] > 10

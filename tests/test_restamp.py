@@ -142,6 +142,7 @@ def stored_files(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.thorough
 def test_equal_metrics_and_a_change_that_smoke_takes_are_stamped(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +174,7 @@ def test_equal_metrics_and_a_change_that_smoke_takes_are_stamped(
     assert capsys.readouterr().out.endswith("sample: fresh\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
@@ -223,6 +225,7 @@ def test_a_kill_half_way_changes_nothing(root: Path, monkeypatch: pytest.MonkeyP
     assert git(root, "worktree", "list").count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_a_stamp_that_was_killed_between_its_two_files_is_named_and_made_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ ALLOCATIONS = {
 WITH_WORKERS = ("login node", "batch of several tasks")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_a_training_on_a_host_with_slurm_is_one_process_and_says_nothing(
     allocation: str, tmp_path: Path

@@ -40,6 +40,7 @@ def evaluate(module: gfn.DagGFlowNet) -> float:
     return float(weights.sum() + torch.rand(()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("network", ["mlp", "transformer"])
 @pytest.mark.parametrize("on_policy", [True, False])
 def test_training(tmp_path: Path, network: str, on_policy: bool) -> None:
