@@ -743,7 +743,7 @@ show(
 run.claims_table()
 
 # %% [markdown]
-# What has to be the same on any machine: exact values, intervals in that they meet, and verdicts that no interval's width away would turn.
+# What has to be the same on any machine: exact values; intervals, in that they meet; and the verdicts that would stay the same if every interval moved by its own width.
 
 # %%
 # NBVAL_CHECK_OUTPUT

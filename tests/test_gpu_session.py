@@ -255,6 +255,7 @@ def test_the_real_chapters_say_what_they_time() -> None:
     assert {job.slug for job in jobs if job.kind == "benchmarks"} == {"minrnn", "adaptive_teachers"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slug", ["minrnn", "adaptive_teachers"])
 def test_gpu_rows_without_a_gpu_end_with_one_line(slug: str) -> None:
     command = [sys.executable, f"benchmarks/{slug}.py", "--gpu-rows"]

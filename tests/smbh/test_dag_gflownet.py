@@ -185,6 +185,7 @@ def test_the_loss_vanishes_at_the_exact_solution(kind):
     assert float(module.transition_loss(moved, action, log_p, gains)) > 1e-4
 
 
+@pytest.mark.thorough
 def test_the_exact_solution_stops_at_the_posterior():
     module, graph, scores = exact_module(4)
     law = gfn.terminal_law(module, graph)
@@ -232,6 +233,7 @@ def test_distances_of_laws_by_hand():
 # Training
 
 
+@pytest.mark.thorough
 def test_training_reaches_the_posterior_of_four_variables(run):
     scores, graph = table(4), gfn.StateGraph.of(4)
     law = gfn.posterior_law(graph, scores)
