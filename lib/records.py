@@ -33,7 +33,7 @@ from lib.checkpoints import discard
 from lib.claims import Measurement, Source, Verdict
 from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
-from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, resolve
+from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, fields_of, resolve, values_of
 from lib.statistics import mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,11 +97,8 @@ class Run(Generic[Settings]):
         check_seed(seed)
         choose("data", data, datasets.DATA_POLICIES)
         device = choose_device(accelerator)
-        changes = {
-            name: value
-            for name, value in dataclasses.asdict(settings).items()  # type: ignore[call-overload]
-            if value != getattr(profiles[profile], name)
-        }
+        unchanged = values_of(profiles[profile])
+        changes = {name: value for name, value in values_of(settings).items() if value != unchanged[name]}
         if out_dir is not None and not isinstance(out_dir, (str, os.PathLike)):
             raise ParameterError(f"out_dir={out_dir!r} is not a folder's path or None")
         run_id, notebook = uuid.uuid4().hex, papermill_output()
@@ -223,15 +220,14 @@ class Run(Generic[Settings]):
     def settings_table(self) -> Rendered:
         """The profile's settings: value, unit, meaning and the paper's own value where the paper fixes it."""
         rows = []
-        for item in dataclasses.fields(self.settings):  # type: ignore[arg-type]
-            paper = item.metadata.get("paper")
+        for item in fields_of(self.settings):
             rows.append(
                 {
                     "setting": item.name,
-                    "value": str(getattr(self.settings, item.name)),
-                    "unit": item.metadata.get("unit", ""),
-                    "paper": "–" if paper is None else str(paper),
-                    "meaning": item.metadata.get("doc", ""),
+                    "value": str(item.value),
+                    "unit": item.unit,
+                    "paper": "–" if item.paper is None else str(item.paper),
+                    "meaning": item.doc,
                 }
             )
         return table(rows, caption=f"Settings of the profile {self.profile}.")
@@ -245,7 +241,7 @@ class Run(Generic[Settings]):
             "profile": self.profile,
             "seed": self.seed,
             "overrides": _plain(self.overrides),
-            "settings": _plain(dataclasses.asdict(self.settings)),  # type: ignore[call-overload]
+            "settings": _plain(values_of(self.settings)),
             "data": self.data,
             "data_source": self.data_source,
             "notices": self.notices,

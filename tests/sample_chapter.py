@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.profiles import setting
+from lib.profiles import setting, settings_class
 from lib.records import Run
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     steps: int = setting(10, "steps", "optimiser steps", paper=1000)
 

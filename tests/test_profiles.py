@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.profiles import ParameterError, check_seed, choose, convert, resolve, setting
+from lib.profiles import (
+    ParameterError,
+    check_seed,
+    choose,
+    fields_of,
+    put_together,
+    resolve,
+    setting,
+    settings_class,
+    values_of,
+)
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     steps: int = setting(10, "steps", "optimiser steps", paper=1000)
     rate: float = setting(1e-3, "1", "learning rate")
     depths: tuple[int, ...] = setting((1, 2), "layers", "depths")
     name: str | None = setting(None, "-", "an optional name")
     flag: bool = setting(False, "-", "a switch")
-    checkpoint_every: int | None = setting(None, "steps", "steps between checkpoints")
+    checkpoint_every: int | None = setting(None, "steps", "steps between checkpoints", least=1)
 
     def __post_init__(self) -> None:
         if self.steps < 0:
-            raise ValueError("steps must not be negative")
+            raise ParameterError("steps must not be negative")
 
 
 PROFILES = {name: Settings() for name in ("smoke", "default", "gpu", "paper")}
@@ -60,12 +71,12 @@ def test_overrides_apply_and_convert() -> None:
         ({"steps": 2.5}, "is not of type int"),
         ({"flag": 1}, "is not of type bool"),
         ({"depths": [1, "two"]}, "'two'"),
-        ({"name": 3}, "overrides\\['name'\\]=3"),
+        ({"name": 3}, "overrides: name=3 is not of type str"),
         ("{steps: 3}", "is not a JSON object"),
         ("[1]", "is not a mapping"),
         ({"steps": -1}, "must not be negative"),
-        ({"checkpoint_every": 0}, "checkpoint_every=0 must be at least 1, or None"),
-        ({"checkpoint_every": -5}, "checkpoint_every=-5 must be at least 1, or None"),
+        ({"checkpoint_every": 0}, "checkpoint_every=0 must be at least 1"),
+        ({"checkpoint_every": -5}, "checkpoint_every=-5 must be at least 1"),
     ],
 )
 def test_bad_overrides_are_one_line(overrides: object, words: str) -> None:
@@ -103,10 +114,99 @@ def test_choose_accepts_exactly_the_allowed(value: str) -> None:
             choose("data", value, ("auto", "real"))
 
 
-@given(st.integers(-(10**6), 10**6))
-def test_int_converts_to_float_without_loss(value: int) -> None:
-    assert convert("x", value, float) == value
-    assert convert("x", [value], tuple[int, ...]) == (value,)
+@given(st.integers(-(10**6), 10**6).filter(lambda value: value > 0))
+def test_whole_numbers_are_taken_for_fractions_without_loss(value: int) -> None:
+    assert resolve(PROFILES, "default", {"rate": value}).rate == value
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001"])
+def test_numbers_that_yaml_takes_for_text_are_numbers(text: str) -> None:
+    assert resolve(PROFILES, "default", {"rate": text}).rate == 1e-3
+
+
+@settings_class
+class Constrained:
+    depths: tuple[int, ...] = setting((1, 2), "layers", "depths", least=1, most=9, distinct=True)
+    rates: tuple[tuple[float, ...], ...] = setting(((1e-3,),), "1", "rates", above=0, below=1)
+    names: tuple[str, ...] = setting((), "names", "models", among=("gru", "lstm"), empty=True)
+    pair: tuple[int, float] = setting((1, 0.5), "1", "a whole number and a fraction", least=0)
+    size: int | None = setting(None, "1", "a size, or None", least=2)
+
+
+CONSTRAINED = {name: Constrained() for name in ("smoke", "default", "gpu", "paper")}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"depths": []}, "depths=[] must not be empty"),
+        ({"depths": [0]}, "depths=[0] must be at least 1"),
+        ({"depths": [1, 10]}, "depths=[1, 10] must be at most 9"),
+        ({"depths": [2, 2]}, "depths=[2, 2] names one of them twice"),
+        ({"depths": 3}, "depths=3 is not of type tuple"),
+        ({"rates": [[]]}, "rates=[[]] must not be empty"),
+        ({"rates": [[0]]}, "rates=[[0]] must be above 0"),
+        ({"rates": [["1"]]}, "rates=[['1']] must be below 1"),
+        ({"rates": [[float("nan")]]}, "rates=[[nan]] must be finite"),
+        ({"names": ["grU"]}, "names=['grU'] 'grU' is not one of gru, lstm; did you mean 'gru'?"),
+        ({"pair": [1]}, "pair"),
+        ({"pair": [1, 0.5, 2]}, "pair"),
+        ({"pair": [0.5, 1]}, "pair[0]=0.5 is not of type int"),
+        ({"size": 1}, "size=1 must be at least 2"),
+        ({"size": "two"}, "size='two' is not of type int"),
+    ],
+)
+def test_constraints_stand_in_the_field(overrides: object, message: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        resolve(CONSTRAINED, "default", overrides)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"overrides: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_itself_is_checked() -> None:
+    with pytest.raises(ParameterError, match="must be at least 1"):
+        Constrained(depths=(0,))
+
+
+@settings_class
+class Shared:
+    workers: int = setting(0, "processes", "side by side", least=0)
+
+
+class Copying:
+    PROFILES: ClassVar = PROFILES
+
+
+class Text:
+    PROFILES: ClassVar = CONSTRAINED
+
+
+def test_settings_of_experiments_are_put_together_under_their_prefixes() -> None:
+    shared = {name: Shared() for name in PROFILES}
+    chapter = put_together({"copying": Copying, "text": Text}, shared)
+    names = [item.name for item in fields_of(chapter["default"])]
+    assert names[:3] == ["workers", "copying_steps", "copying_rate"]
+    found = resolve(chapter, "default", {"copying_steps": 3, "workers": 2})
+    assert found.of(Settings) == Settings(steps=3)
+    assert found.of(Shared).workers == 2
+    assert values_of(found)["text_depths"] == (1, 2)
+    assert chapter["default"].of(Settings) == Settings()
+    for overrides, message in (
+        ({"steps": 3}, "did you mean 'copying_steps'"),
+        ({"copying_steps": 2.5}, "overrides: copying_steps=2.5 is not of type int"),
+        ({"text_size": 0}, "overrides: text_size=0 must be at least 2"),
+    ):
+        with pytest.raises(ParameterError, match=re.escape(message)):
+            resolve(chapter, "default", overrides)
+    with pytest.raises(LookupError, match="Constrained"):
+        put_together({"copying": Copying})["smoke"].of(Constrained)
+    with pytest.raises(ValueError, match="'copying_steps'"):
+        put_together({"copying": Copying, "": type("Two", (), {"PROFILES": {n: _Two() for n in PROFILES}})})
+
+
+@settings_class
+class _Two:
+    copying_steps: int = setting(1, "steps", "a name that another experiment has")
 
 
 def test_error_renders_as_one_line_in_a_notebook() -> None:

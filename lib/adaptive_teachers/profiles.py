@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lib.adaptive_teachers.deceptive_grid import BACKWARD_FORMS, LARGEST_GRID, REWARD_FORMS
 from lib.adaptive_teachers.grid_methods import METHODS
 from lib.adaptive_teachers.sampler_methods import SAMPLER_METHODS, SEQUENCE_METHODS, TASK_NAMES
-from lib.profiles import ParameterError, choose, setting
+from lib.profiles import ParameterError, choose, setting, settings_class
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     """Sizes of one run of the chapter; the fields say what each one sets."""
 
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints of a training; None: none"
+        None, "steps", "steps between checkpoints of a training; None: none", least=1
     )
 
     # --- deceptive grid (C1, C2, C5, C6, C7, C8) ---
@@ -92,7 +92,7 @@ class Settings:
         False, "1", "add the scaled gradient of log R to the Student's drift", False
     )
     diffusion_mixings: tuple[float, ...] = setting(
-        (), "1", "other powers of R in the Teacher's reward, beside the 0.5 of the code"
+        (), "1", "other powers of R in the Teacher's reward, beside the 0.5 of the code", empty=True
     )
     diffusion_panel_methods: tuple[str, ...] = setting(
         ("TB", "PER", "Teacher"), "names", "samplers at the other noise levels"
@@ -141,7 +141,7 @@ class Settings:
         1e-4, "1", "of the Student; a Teacher's is five times as large", 1e-4
     )
     sequence_other_rates: tuple[float, ...] = setting(
-        (), "1", "other learning rates at which Teacher + PRT is compared with PRT"
+        (), "1", "other learning rates at which Teacher + PRT is compared with PRT", empty=True
     )
     sequence_log_z_rate: float = setting(1e-2, "1", "of log Z", 1e-2)
     sequence_evaluations: int = setting(3, "evaluations", "along a training, beside the last one")

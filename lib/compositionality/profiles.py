@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lib.compositionality.grammar import TEMPLATES
-from lib.profiles import ParameterError, setting
+from lib.profiles import ParameterError, setting, settings_class
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     """Sizes of one run of the chapter; the fields say what each one sets."""
 
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints for a resume; None: none"
+        None, "steps", "steps between checkpoints for a resume; None: none", least=1
     )
 
     # the small language model
@@ -50,7 +50,7 @@ class Settings:
     )
     width_seeds: int = setting(3, "seeds", "models of every further width")
     lengths: tuple[int, ...] = setting(
-        (), "slots", "content slots of the length ablation, a model each", (3, 6, 9, 11, 13)
+        (), "slots", "content slots of the length ablation, a model each", (3, 6, 9, 11, 13), empty=True
     )
     length_prompts: int = setting(1000, "sentences", "N of the length ablation", 10_000)
     bag_width: int = setting(48, "channels", "width of the bag of random word vectors")
@@ -64,10 +64,14 @@ class Settings:
 
     # models of the hub
     hub_models: tuple[str, ...] = setting(
-        (), "ids", "hub ids, or folders with one folder per revision", "Pythia, Llama-3-8B, Mistral-7B"
+        (),
+        "ids",
+        "hub ids, or folders with one folder per revision",
+        "Pythia, Llama-3-8B, Mistral-7B",
+        empty=True,
     )
     hub_steps: tuple[tuple[int, ...], ...] = setting(
-        (), "steps", "for every hub model its training steps; an empty tuple: the final weights"
+        (), "steps", "for every hub model its training steps; an empty tuple: the final weights", empty=True
     )
     hub_prompts: int = setting(10_000, "sentences", "N for models of the hub", 10_000)
     hub_splits: int = setting(5, "splits", "splits of the prompts for models of the hub", 5)

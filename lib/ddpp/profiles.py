@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lib.ddpp.enumerated import METHODS
 from lib.ddpp.gb1 import ALPHABET
-from lib.profiles import ParameterError, choose, setting
+from lib.profiles import ParameterError, choose, setting, settings_class
 
 GRID_METHODS = ("IS", "LB", "KL", "KL, path gradient", "RTB", "sub-trajectory", "weighted CE")
 CONTROL_METHODS = ("IS", "LB", "KL", "RTB", "weighted CE")
 GB1_METHODS = ("LB", "IS", "KL", "RTB", "sub-trajectory", "weighted CE", "LB, mixed buffer")
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     """Sizes of one run of the chapter; the fields say what each one sets."""
 
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints for a resume; None: none"
+        None, "steps", "steps between checkpoints for a resume; None: none", least=1
     )
 
     # --- one masked token (C1) ---
@@ -113,7 +113,9 @@ class Settings:
         "objectives tuned to even digits",
         "is, lb, kl, rtb",
     )
-    image_rare_methods: tuple[str, ...] = setting(("lb",), "names", "objectives tuned to the rarer target")
+    image_rare_methods: tuple[str, ...] = setting(
+        ("lb",), "names", "objectives tuned to the rarer target", empty=True
+    )
     image_seeds: int = setting(3, "seeds", "tunings of every objective, from one prior", 3)
     image_steps: int = setting(200, "steps", "tuning steps of IS, LB and KL", "not found")
     image_batch: int = setting(64, "images", "images per tuning step", 64)
@@ -187,7 +189,9 @@ class Settings:
     hub_protein_length: int = setting(90, "residues", "length of the proteins", 90)
     hub_protein_samples: int = setting(200, "proteins", "samples per seed", 200)
     hub_protein_steps: int = setting(10_000, "steps", "tuning steps", "not found")
-    hub_shrink_targets: tuple[str, ...] = setting((), "PDB files", "proteins to shrink", "9RAT-A, 11BA-A")
+    hub_shrink_targets: tuple[str, ...] = setting(
+        (), "PDB files", "proteins to shrink", "9RAT-A, 11BA-A", empty=True
+    )
     hub_text_model: str = setting(
         "", "hub id or folder", "text diffusion model; empty: experiment left out", "kuleshov-group/mdlm-owt"
     )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lib.minrnn.mixers import MIXERS
-from lib.profiles import ParameterError, nearest, setting
+from lib.profiles import ParameterError, nearest, setting, settings_class
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     """Sizes of one run of the chapter; the fields say what each one sets."""
 
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints of a training; None: none"
+        None, "steps", "steps between checkpoints of a training; None: none", least=1
     )
 
     # C2, C3: efficiency
@@ -56,7 +56,7 @@ class Settings:
     copying_bias_steps: int = setting(300, "steps", "optimiser steps of every run of the bias sweep (C8)")
     copying_state_size: int = setting(4, "1", "state size N of S6 and of the S4-type control", 16)
     copying_long_lengths: tuple[int, ...] = setting(
-        (), "tokens", "further lengths T, three layers, M = 16", (4096,)
+        (), "tokens", "further lengths T, three layers, M = 16", (4096,), empty=True
     )
     copying_long_steps: int = setting(0, "steps", "optimiser steps at the further lengths", 400_000)
     forget_bias: float = setting(1.5, "1", "added to minLSTM's forget gate at the start", 3.0)
@@ -114,7 +114,7 @@ class Settings:
     decision_evaluation_episodes: int = setting(24, "episodes", "evaluation episodes per seed")
     decision_seeds: int = setting(5, "seeds", "repetitions of every model", "5 (unsure)")
     minari_ids: tuple[str, ...] = setting(
-        (), "ids", "Minari data sets to train on instead of looking at the pendulum alone"
+        (), "ids", "Minari data sets to train on instead of looking at the pendulum alone", empty=True
     )
 
     # beyond the paper

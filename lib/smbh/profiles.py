@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from lib.profiles import setting
+from lib.profiles import setting, settings_class
 
 
-@dataclass(frozen=True)
+@settings_class
 class Settings:
     """Sizes of a run. All marginals are exact in every profile; sizes say how many data sets and samples are treated."""
 
@@ -38,7 +36,7 @@ class Settings:
     calibration_variables: tuple[int, ...] = setting((4, 5), "variables", "sizes of the calibration's graphs")
     workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
     checkpoint_every: int | None = setting(
-        None, "steps", "steps between checkpoints of a DAG-GFlowNet for a resume; None: none"
+        None, "steps", "steps between checkpoints of a DAG-GFlowNet for a resume; None: none", least=1
     )
     gflownet_network: str = setting("mlp", "name", "network of the DAG-GFlowNet", "transformer")
     gflownet_official: bool = setting(
@@ -56,7 +54,7 @@ class Settings:
     )
     gflownet_small_steps: int = setting(400, "steps", "optimiser steps at these sizes")
     gflownet_between: tuple[int, ...] = setting(
-        (6,), "variables", "further sizes compared by their marginals"
+        (6,), "variables", "further sizes compared by their marginals", empty=True
     )
     gflownet_between_steps: int = setting(300, "steps", "optimiser steps at the further sizes")
 
