@@ -197,15 +197,24 @@ def _reason(error: Exception) -> str:
     return str(error.msg) if isinstance(error, SyntaxError) else str(error)
 
 
+def _is_for_types_only(node: ast.AST) -> bool:
+    """Whether ``node`` is ``if TYPE_CHECKING:``, whose imports no run reads."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 @lru_cache(maxsize=1024)
 def imported_modules(source: str, package: str = "") -> frozenset[str]:
-    """Names of the modules of ``lib`` that ``source`` imports, wherever the import stands, and of the packages above them.
+    """Names of the modules of ``lib`` that ``source`` imports when it runs, wherever the import stands, and of the packages above them.
 
     Args:
         package: the package that ``source`` belongs to, which relative imports count from.
     """
     found: set[str] = set()
-    for node in ast.walk(parse(source)):
+    tree = parse(source)
+    unread = {id(node) for block in ast.walk(tree) if _is_for_types_only(block) for node in block.body}  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -243,15 +252,20 @@ def sources(slug: str, root: Path | None = None) -> list[Path]:
     root = root or ROOT
     notebook = root / "notebooks" / f"{slug}.py"
     files = set(package_files(root / "lib" / slug))
-    pending = {path for path in files if path.suffix == ".py"}
     names = {"lib", f"lib.{slug}"}
     if notebook.is_file():
         cells = notebook_cells(notebook)
         cells_fingerprint(cells, notebook.name)
         names = names.union(*map(imported_modules, cells))
+    return _closure(files, names, root)
+
+
+def _closure(files: set[Path], names: set[str], root: Path) -> list[Path]:
+    """``files``, the modules called ``names``, and every module of ``lib`` that these import, in the order of their paths."""
+    files, pending = set(files), {path for path in files if path.suffix == ".py"}
     while pending or names:
         for source in pending:
-            names |= _module_imports(source, root)
+            names = names | _module_imports(source, root)
         found = {file for name in names if (file := module_file(name, root)) and file not in files}
         files |= found
         pending, names = found, set()
@@ -302,16 +316,36 @@ def _checksums(text: str) -> str:
         return ascii(text)
 
 
+def _hash(files: Iterable[Path], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"\n{path.relative_to(root).as_posix()}\n{file_fingerprint(path)}".encode())
+    return digest.hexdigest()
+
+
 def code_hash(slug: str, root: Path | None = None) -> str:
     """SHA-256 over every source file of the chapter, without its notebook and its profile.
 
     Raises:
         SourceError: if a source is not Python.
     """
-    digest, root = hashlib.sha256(), root or ROOT
-    for path in sources(slug, root):
-        digest.update(f"\n{path.relative_to(root).as_posix()}\n{file_fingerprint(path)}".encode())
-    return digest.hexdigest()
+    root = root or ROOT
+    return _hash(sources(slug, root), root)
+
+
+@lru_cache(maxsize=128)
+def module_hash(name: str, root: Path | None = None) -> str:
+    """SHA-256 over a module of a chapter, the modules of ``lib`` that it imports, and the files of its chapter that are not Python.
+
+    Computed once in a process: the code that runs is the code that was there at the start.
+
+    Raises:
+        SourceError: if a source is not Python.
+    """
+    root = root or ROOT
+    package = root.joinpath(*name.split(".")[:2])
+    data = {path for path in package_files(package) if path.suffix != ".py"}
+    return _hash(_closure(data, {name}, root), root)
 
 
 def content_hash(slug: str, profile: str, root: Path | None = None) -> str:

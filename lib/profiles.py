@@ -166,7 +166,7 @@ def settings_class(cls: type[Settings]) -> type[Settings]:
         except pydantic.ValidationError as error:
             raise ParameterError(one_line(error)) from None
 
-    made.__init__ = checked  # type: ignore[misc]
+    made.__init__ = checked  # type: ignore[method-assign]
     return made  # type: ignore[return-value]
 
 

@@ -46,6 +46,7 @@ STANDIN_NOTICE = (
 )
 
 Settings = TypeVar("Settings")
+Part = TypeVar("Part")
 
 
 @dataclasses.dataclass
@@ -65,6 +66,7 @@ class Run(Generic[Settings]):
     data_source: str = "generated"
     notices: list[str] = dataclasses.field(default_factory=list)
     measurements: dict[str, Measurement] = dataclasses.field(default_factory=dict)
+    experiments: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     @classmethod
@@ -131,6 +133,14 @@ class Run(Generic[Settings]):
             self.notices.append(notice())
             print(notice())
 
+    def of(self, kind: type[Part]) -> Part:
+        """The settings of the experiment whose settings are a ``kind``.
+
+        Raises:
+            LookupError: if there is none.
+        """
+        return self.settings.of(kind)  # type: ignore[attr-defined]
+
     def seeds(self, n: int) -> list[int]:
         """The ``n`` seeds of this run's repetitions: seed, seed + 1, …"""
         return [self.seed + i for i in range(n)]
@@ -195,6 +205,24 @@ class Run(Generic[Settings]):
         self.measurements[name] = measurement
         return measurement
 
+    def note_experiment(
+        self, name: str, key: str, jobs: int, reused: Sequence[float], side_by_side: int
+    ) -> None:
+        """Note that an experiment was done, and how much of it was there already.
+
+        Args:
+            name: the experiment. key: the folder of its results. jobs: number of its jobs.
+            reused: seconds that those of its jobs had taken whose results were there.
+            side_by_side: how many jobs this run does at a time.
+        """
+        seconds = round(sum(reused) / side_by_side, 1)
+        self.experiments[name] = {"key": key, "jobs": jobs, "reused": len(reused), "reused_s": seconds}
+
+    def wall_time(self) -> float:
+        """Seconds since the start, and those that reused results had taken: what the run takes from nothing."""
+        reused = sum(done["reused_s"] for done in self.experiments.values())
+        return time.perf_counter() - self.started + reused
+
     def verdicts(self) -> dict[str, Verdict]:
         """Claim id → verdict, by the rules of the ledger."""
         return claims.ledger(self.slug).judge(self.measurements, self.profile, self.data_source)
@@ -219,17 +247,16 @@ class Run(Generic[Settings]):
 
     def settings_table(self) -> Rendered:
         """The profile's settings: value, unit, meaning and the paper's own value where the paper fixes it."""
-        rows = []
-        for item in fields_of(self.settings):
-            rows.append(
-                {
-                    "setting": item.name,
-                    "value": str(item.value),
-                    "unit": item.unit,
-                    "paper": "–" if item.paper is None else str(item.paper),
-                    "meaning": item.doc,
-                }
-            )
+        rows = [
+            {
+                "setting": item.name,
+                "value": str(item.value),
+                "unit": item.unit,
+                "paper": "–" if item.paper is None else str(item.paper),
+                "meaning": item.doc,
+            }
+            for item in fields_of(self.settings)
+        ]
         return table(rows, caption=f"Settings of the profile {self.profile}.")
 
     def record(self) -> dict[str, Any]:
@@ -248,7 +275,8 @@ class Run(Generic[Settings]):
             "device": device_name(self.device),
             "versions": versions(),
             "commit": commit(),
-            "wall_time_s": round(time.perf_counter() - self.started, 1),
+            "wall_time_s": round(self.wall_time(), 1),
+            "experiments": self.experiments,
             "peak_memory_mb": peak_memory_mb(self.device),
             "metrics": {name: _plain(dataclasses.asdict(m)) for name, m in self.measurements.items()},
             "verdicts": self.verdicts(),
