@@ -84,6 +84,34 @@ def kernel_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+def test_an_execution_finds_what_the_last_one_kept_and_drops_what_it_did_not_use(kernel_path: Path) -> None:
+    store(kernel_path)
+    folder = kernel_path / "runs/book/sample/default"
+    for name in ("walk-used", "walk-gone"):
+        (folder / "kept" / name).mkdir(parents=True)
+    seen = """
+folder = Path(out_dir)
+print(sorted(path.name for path in folder.rglob("*")))
+record = {"constant": CONSTANT, "experiments": {"walk": {"key": "walk-used"}}}
+(folder / "results.json").write_text(json.dumps(record));
+"""
+    edit(
+        kernel_path / "notebooks/sample.py",
+        'Path(out_dir, "results.json")',
+        f"{seen}\nPath(out_dir, 'other.json')",
+    )
+    execute.execute("sample", allow_standin=True)
+    notebook = freshness.stored("sample")
+    assert notebook is not None
+    assert (
+        notebook.cells[2].outputs[0].text == "['kept', 'walk-gone', 'walk-used']\n"
+    )  # no record of the last one
+    assert [path.name for path in (folder / "kept").iterdir()] == ["walk-used"]
+
+    execute.bring_up_to_date("sample", "default", force=True, side="py")
+    assert not (folder / "kept").exists()
+
+
 def test_execute_then_fresh_then_stale_then_reworded(kernel_path: Path) -> None:
     assert freshness.faults("sample") == [
         "sample: notebooks/sample.ipynb is missing; run 'make refresh CHAPTER=sample'"

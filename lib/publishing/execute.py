@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -26,6 +26,7 @@ from traitlets import default
 
 from lib.agreement import BOOK_RECORDS_VARIABLE
 from lib.atomic import replacing
+from lib.experiment import KEPT
 from lib.fingerprint import ROOT, SourceError, content_hash, slugs
 from lib.profiles import OneLineError, ParameterError, nearest
 from lib.publishing.freshness import (
@@ -37,7 +38,6 @@ from lib.publishing.freshness import (
     standard_error,
 )
 from lib.publishing.larger_run import as_page
-from lib.publishing.leftovers import folder_prefix
 from lib.publishing.pairing import (
     METADATA_KEY,
     SIDES,
@@ -93,22 +93,40 @@ def execute(slug: str, profile: str = "default", allow_standin: bool = False) ->
     """Run a chapter and store its notebook and its record.
 
     The profile ``default`` is the chapter's page (``notebooks/<slug>.ipynb``); another profile's notebook goes to
-    ``book/runs/<slug>/<profile>/``.
+    ``book/runs/<slug>/<profile>/``. The run works in a folder that stays, so that what a killed execution had finished, and the
+    results of experiments that did not change, are there the next time.
 
     Raises:
         ExecutionError: if a cell fails, leaves something on standard error, or the real data was out of reach; nothing has been
             replaced then.
     """
-    with tempfile.TemporaryDirectory(prefix=folder_prefix()) as folder:
-        data = {} if allow_standin else {"data": "real"}
-        notebook = run_chapter(slug, {"profile": profile, "out_dir": folder, **data})
-        refuse_noise(slug, notebook)
-        if profile == "default":
-            note_agreement(notebook)
-        else:
-            notebook = as_page(notebook, slug, profile)
-        record = (Path(folder) / RECORD_NAME).read_text(encoding="utf-8")
-        store(page_path(slug, profile), notebook, record_path(slug, profile), record)
+    folder = work_folder(slug, profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):  # records of earlier executions, which are stored
+        old.unlink()
+    data = {} if allow_standin else {"data": "real"}
+    notebook = run_chapter(slug, {"profile": profile, "out_dir": str(folder), **data})
+    refuse_noise(slug, notebook)
+    if profile == "default":
+        note_agreement(notebook)
+    else:
+        notebook = as_page(notebook, slug, profile)
+    record = (folder / RECORD_NAME).read_text(encoding="utf-8")
+    store(page_path(slug, profile), notebook, record_path(slug, profile), record)
+    drop_unused(folder, json.loads(record))
+
+
+def work_folder(slug: str, profile: str) -> Path:
+    """Where executions of a chapter for the book keep their results."""
+    return ROOT / "runs" / "book" / slug / profile
+
+
+def drop_unused(folder: Path, record: Mapping[str, Any]) -> None:
+    """Remove the kept results that the run of ``record`` did not use: those of code or settings that are gone."""
+    used = {done["key"] for done in record.get("experiments", {}).values()}
+    for results in (folder / KEPT).glob("*"):
+        if results.name not in used:
+            shutil.rmtree(results)
 
 
 def run_chapter(
@@ -229,6 +247,8 @@ def bring_up_to_date(slug: str, profile: str, force: bool, side: Side | None) ->
         if is_fresh(slug) and not found.code_differs and not force:
             print(f"{slug}: {sync(slug, side, ROOT)}")
             return
+    if force:
+        shutil.rmtree(work_folder(slug, profile), ignore_errors=True)
     print(f"{slug}: executing (profile {profile}) …", flush=True)
     start = time.perf_counter()
     execute(slug, profile)
@@ -247,7 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("chapters", nargs="*", help="slugs; all chapters by default")
     parser.add_argument("--profile", choices=JUDGING_PROFILES, default="default")
-    parser.add_argument("--force", action="store_true", help="execute also what is fresh")
+    parser.add_argument(
+        "--force", action="store_true", help="execute also what is fresh, and nothing from kept results"
+    )
     parser.add_argument("--sync-only", action="store_true", help="bring new wording over; execute nothing")
     parser.add_argument(
         "--from", dest="side", choices=SIDES, help="whose cells count where the .ipynb was edited, too"

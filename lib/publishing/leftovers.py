@@ -1,5 +1,4 @@
-"""Remove what killed runs leave behind: ``.name.<pid>.tmp`` beside the files that they were writing, ``chapter-<pid>-*`` in the
-temporary folder.
+"""Remove what killed runs leave behind: ``.name.<pid>.tmp`` beside the files that they were writing.
 
 What belongs to a process that is alive stays, and so does a file that was written within the last minute: on a file system
 that several machines share its process may be alive on another one. The module needs nothing but the standard library,
@@ -10,22 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 RECENT_S = 60.0
 TEMPORARY_FILE = re.compile(r"\..+\.(\d+)\.tmp")
-TEMPORARY_FOLDER = re.compile(r"chapter-(\d+)-\w+")
 NOT_OURS = {".venv", ".git", "node_modules"}
-
-
-def folder_prefix() -> str:
-    """What the temporary folder of an execution in this process begins with."""
-    return f"chapter-{os.getpid()}-"
 
 
 def alive(pid: int) -> bool:
@@ -47,32 +38,22 @@ def written_recently(path: Path) -> bool:
         return True
 
 
-def leftovers(root: Path, temporary: Path) -> Iterator[Path]:
-    """Files below ``root`` and folders in ``temporary`` whose process is gone."""
+def leftovers(root: Path) -> Iterator[Path]:
+    """Temporary files below ``root`` whose process is gone."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in NOT_OURS]
         for path in (Path(folder, name) for name in names):
             match = TEMPORARY_FILE.fullmatch(path.name)
             if match and not alive(int(match[1])) and not written_recently(path):
                 yield path
-    for path in temporary.glob("chapter-*"):
-        match = TEMPORARY_FOLDER.fullmatch(path.name)
-        if match and not alive(int(match[1])) and path.is_dir() and path.lstat().st_uid == os.getuid():
-            yield path
 
 
-def main(root: Path | None = None, temporary: Path | None = None) -> int:
+def main(root: Path | None = None) -> int:
     """Remove them, printing each; exit 1 if one could not be removed."""
     failures = 0
-    found = leftovers(
-        root or Path(__file__).resolve().parent.parent.parent, temporary or Path(tempfile.gettempdir())
-    )
-    for path in list(found):
+    for path in list(leftovers(root or Path(__file__).resolve().parent.parent.parent)):
         try:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             print(f"removed {path}")
         except OSError as error:
             failures += 1
