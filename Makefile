@@ -4,6 +4,7 @@ SHELL := /bin/sh
 
 PYTHON ?= python3
 CHAPTER ?=
+SLUG ?=
 FROM ?=
 PROFILE ?= default
 SEED ?= 0
@@ -28,7 +29,7 @@ SIDE = $(if $(FROM),--from $(FROM))
 export MPLBACKEND = agg
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 
-.PHONY: help python book html refresh restamp sync test check lint unit nbval nbval-portable browser run data bench lock clean wheels gpu gpu-import
+.PHONY: help python book html refresh new-chapter restamp sync test check lint unit nbval nbval-portable browser run data bench lock clean wheels gpu gpu-import
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -70,6 +71,9 @@ restamp: $(ENVIRONMENT) ## stamp CHAPTER as fresh if no number changed, else exe
 	@$(BIN)/python -m lib.publishing.restamp $(CHAPTER) $(if $(BASE),--base $(BASE)) $(if $(CHECK),--check)
 	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.pages sync)
 	@$(if $(CHECK),true,$(BIN)/python -m lib.publishing.readme)
+
+new-chapter: $(ENVIRONMENT) ## write the skeleton of the chapter SLUG, whose ledger is there
+	@$(BIN)/python -m lib.publishing.new_chapter "$(SLUG)"
 
 sync: $(ENVIRONMENT) ## copy new wording into the executed notebooks (FROM=ipynb: out of edited ones), running nothing
 	@$(BIN)/python -m lib.publishing.execute $(CHAPTER) --sync-only $(SIDE)
