@@ -21,7 +21,7 @@ Engines, chosen by :func:`choose_engine`:
 
 ========  ==========================================================================================================
 loop      the obvious step loop; fastest for very few steps
-heinsen   the paper's log-space scan (appendix B): exp of a log-cumulative-sum-exp; needs a > 0 and b ≥ 0; kept for
+heinsen   the paper's log-space scan (appendix B): exp of a log-cumulative-sum-exp; needs a, b, h_0 ≥ 0; kept for
           fidelity. It loses precision in proportion to |Σ log a|, which the linear forms do not
 chunked   plain PyTorch, 2√T vectorised steps; the choice where there is no compiler
 numba     compiled loop on the CPU, about two memory copies' worth of time
@@ -70,34 +70,37 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor | None = None, engine: str = "a
 
     Raises:
         ValueError: one line, for an unknown engine, for shapes, dtypes or devices that do not fit, for a triton
-            engine without a GPU, and for negative ``a`` or ``b`` given to the log-space engine.
+            engine without a GPU, and for negative ``a``, ``b`` or ``h0`` given to the log-space engine.
     """
     _check_operands({"a": a, "b": b}, h0)
     engine = _resolve_engine(engine, a)
     if a.numel() == 0:
         return a * b  # nothing to scan; keeps dtype and the graph
     if engine == "heinsen":
-        return _heinsen(a, b, h0)
+        _check_logarithms({"a": a, "b": b, "h0": h0})
     h0 = None if h0 is None else h0.to(state_dtype(a.dtype))
     return _LinearScan.apply(a, b, h0, engine)
 
 
 def log_space_scan(log_a: Tensor, log_b: Tensor, log_h0: Tensor | None = None) -> Tensor:
-    r"""Return log h for positive a, b, h_0: the paper's parallel scan (appendix B, after Heinsen 2023).
+    r"""Return log h for a, b, h_0 ≥ 0: the paper's parallel scan (appendix B, after Heinsen 2023).
 
     With s_t = Σ_{u≤t} log a_u,  log h_t = s_t + logcumsumexp_t([log h_0, log b_1 − s_1, …, log b_t − s_t]).
 
     Args:
-        log_a: (B, T, D). log_b: (B, T, D). log_h0: (B, D) or None for h_0 = 0.
+        log_a: (B, T, D), −∞ where a = 0. log_b: (B, T, D), −∞ where b = 0. log_h0: (B, D) or None for h_0 = 0.
 
     Returns:
-        log h (B, T, D). Differentiated by autograd, as in the paper.
+        log h (B, T, D). Differentiated by autograd, as in the paper, where the logarithms are finite; at b = 0 or
+        h_0 = 0 a logarithm has no slope, and :func:`linear_scan` has the gradients.
 
     Raises:
         ValueError: one line, if shapes, dtypes or devices do not fit.
     """
     _check_operands({"log_a": log_a, "log_b": log_b}, log_h0, state_name="log_h0")
     s = log_a.cumsum(dim=1)  # (B, T, D)
+    if bool(s[:, -1:].isneginf().any()):  # some a = 0
+        return _forgetful_log_space_scan(log_a, log_b, log_h0)
     terms = log_b - s
     if log_h0 is not None:
         terms = torch.cat([log_h0.to(terms.dtype).unsqueeze(1), terms], dim=1)  # (B, 1+T, D)
@@ -114,7 +117,7 @@ def min_gru_scan(k: Tensor, v: Tensor, h0: Tensor | None = None, engine: str = "
 
     Args:
         k: gate pre-activation (B, T, D). v: candidate pre-activation (B, T, D). h0: (B, D), a state: not put through g.
-        engine: as in :func:`linear_scan`; ``"heinsen"`` computes in log space as the paper does (needs h0 ≥ 0).
+        engine: as in :func:`linear_scan`; ``"heinsen"`` computes in log space as the paper does and needs h0 ≥ 0.
 
     Returns:
         h (B, T, D) in the dtype of ``k``.
@@ -167,7 +170,7 @@ def gated_scan(pre: Tensor, h0: Tensor | None, kind: str, engine: str = "auto") 
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}{nearest(kind, KINDS)}")
-    parts, gates, log_gates = KINDS[kind]
+    parts = KINDS[kind][0]
     if pre.dim() != 3 or pre.shape[-1] % parts:
         raise ValueError(f"pre has shape {tuple(pre.shape)}, expected (B, T, {parts}D) for {kind}")
     first = pre[..., : pre.shape[-1] // parts]
@@ -176,8 +179,7 @@ def gated_scan(pre: Tensor, h0: Tensor | None, kind: str, engine: str = "auto") 
     if pre.numel() == 0:
         return pre[..., : first.shape[-1]].clone()
     if engine == "heinsen":
-        log_a, log_b = log_gates(*pre.to(state_dtype(pre.dtype)).chunk(parts, dim=-1))
-        return log_space_scan(log_a, log_b, None if h0 is None else h0.log()).exp().to(pre.dtype)
+        return _gated_log_space_scan(pre, h0, kind)
     return _GatedScan.apply(pre, None if h0 is None else h0.to(state_dtype(pre.dtype)), kind, engine)
 
 
@@ -262,6 +264,12 @@ def _check_operands(operands: dict[str, Tensor], h0: Tensor | None, state_name: 
             raise ValueError(
                 f"{state_name} is on {h0.device}, expected the device of {first_name}: {first.device}"
             )
+
+
+def _check_logarithms(operands: dict[str, Tensor | None]) -> None:
+    for name, x in operands.items():
+        if x is not None and bool((x < 0).any()):
+            raise ValueError(f"engine='heinsen' takes logarithms and needs {name} >= 0; use another engine")
 
 
 # --- autograd -----------------------------------------------------------------------------------------------------
@@ -357,9 +365,11 @@ def _compiled(engine: str) -> ModuleType:
 
 
 def _scan(a: Tensor, b: Tensor, h0: Tensor | None, engine: str, reverse: bool = False) -> Tensor:
-    """The bare scan, without a graph. ``reverse`` runs t = T..1: h_t = a_t h_{t+1} + b_t."""
+    """The bare scan, without a graph. ``reverse`` runs t = T..1: h_t = a_t h_{t+1} + b_t; not in log space."""
     if engine in ("numba", "triton"):
         return _compiled(engine).scan(a, b, h0, reverse)
+    if engine == "heinsen":
+        return _heinsen(a, b, h0)
     return (_loop if engine == "loop" else _chunked)(a, b, h0, reverse)
 
 
@@ -369,6 +379,8 @@ def _scan_backward(
     """Return (∂L/∂a, ∂L/∂b, ∂L/∂h0) from the saved (a, h, h0) and ḡ = ``grad_h``, all (B, T, D)."""
     if engine in ("numba", "triton"):
         return _compiled(engine).scan_backward(a, h, h0, grad_h)
+    if engine == "heinsen":
+        engine = "chunked"  # ḡ has either sign, and the slope of a logarithm at 0 would be infinite
     shifted_a = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], dim=1)  # a_2, …, a_T, 0
     delta = _scan(shifted_a, grad_h, None, engine, reverse=True)
     first = torch.zeros_like(h[:, :1]) if h0 is None else h0.to(h.dtype).unsqueeze(1)
@@ -423,11 +435,45 @@ def _chunked(a: Tensor, b: Tensor, h0: Tensor | None, reverse: bool) -> Tensor:
     return h.to(out_dtype).contiguous()
 
 
+# --- in log space -------------------------------------------------------------------------------------------------
+
+
 def _heinsen(a: Tensor, b: Tensor, h0: Tensor | None) -> Tensor:
-    for name, x in (("a", a), ("b", b), ("h0", h0)):
-        if x is not None and bool((x < 0).any()):
-            raise ValueError(f"engine='heinsen' takes logarithms and needs {name} >= 0; use another engine")
-    return log_space_scan(a.log(), b.log(), None if h0 is None else h0.log()).exp()
+    a, b, out_dtype = _in_state_dtype(a, b)  # bfloat16 could not hold the digits of a logarithm
+    return log_space_scan(a.log(), b.log(), None if h0 is None else h0.log()).exp().to(out_dtype)
+
+
+def _forgetful_log_space_scan(log_a: Tensor, log_b: Tensor, log_h0: Tensor | None) -> Tensor:
+    """:func:`log_space_scan` where some a = 0: log₂T rounds of the composition ∘.
+
+    Behind a zero s = −∞, and no difference of cumulative sums can say what came after it.
+    """
+    if log_h0 is not None:
+        first = torch.logaddexp(log_a[:, :1] + log_h0.to(log_b.dtype).unsqueeze(1), log_b[:, :1])
+        log_b = torch.cat([first, log_b[:, 1:]], dim=1)
+    reach = 1  # every pair (log a, log b) composes as many steps
+    while reach < log_b.shape[1]:
+        later = torch.logaddexp(log_a[:, reach:] + log_b[:, :-reach], log_b[:, reach:])
+        log_b = torch.cat([log_b[:, :reach], later], dim=1)
+        log_a = torch.cat([log_a[:, :reach], log_a[:, reach:] + log_a[:, :-reach]], dim=1)
+        reach *= 2
+    return log_b
+
+
+def _gated_log_space_scan(pre: Tensor, h0: Tensor | None, kind: str) -> Tensor:
+    """h from the fused pre-activations as the paper's appendix B computes it, differentiated by autograd."""
+    parts, _, log_gates = KINDS[kind]
+    log_a, log_b = log_gates(*pre.to(state_dtype(pre.dtype)).chunk(parts, dim=-1))
+    if h0 is None:
+        return log_space_scan(log_a, log_b).exp().to(pre.dtype)
+    _check_logarithms({"h0": h0})
+    h0 = h0.to(log_a.dtype)
+    without_slope = h0 < torch.finfo(h0.dtype).tiny  # 1/h0 would be infinite
+    if not (h0.requires_grad and bool(without_slope.any())):
+        return log_space_scan(log_a, log_b, h0.log()).exp().to(pre.dtype)
+    log_h0 = h0.masked_fill(without_slope, 1.0).log().masked_fill(without_slope, -math.inf)
+    rest = h0.masked_fill(~without_slope, 0.0).unsqueeze(1)  # it enters h linearly, with the product of all a
+    return (log_space_scan(log_a, log_b, log_h0).exp() + log_a.cumsum(dim=1).exp() * rest).to(pre.dtype)
 
 
 def _in_state_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:

@@ -297,6 +297,88 @@ def test_saturated_pre_activations_stay_finite(kind: str, engine: str, dtype: to
     assert bool(h0.grad.isfinite().all())
 
 
+@st.composite
+def non_negative_operands(draw: st.DrawFn) -> tuple[list[Tensor], Tensor]:
+    """(a, b, h0) in float64 and a gradient ḡ; a in [0, 1]; zeros in all three, and ones in a, are frequent."""
+    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 40)), draw(st.integers(1, 4)))
+    zeros, ones = draw(st.sampled_from([0.0, 0.1, 0.9, 1.0])), draw(st.sampled_from([0.0, 0.2, 1.0]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    a, b, grad, chance = torch.rand(4, *shape, generator=generator, dtype=torch.float64).unbind(0)
+    a = torch.where(chance < ones, 1.0, a)
+    h0 = torch.rand(shape[0], shape[2], generator=generator, dtype=torch.float64)
+    hit = [torch.rand(x.shape, generator=generator) < zeros for x in (a, b, h0)]
+    return [x.masked_fill(zero, 0.0) for x, zero in zip((a, b, h0), hit, strict=True)], 2 * grad - 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("engine", ALL_ENGINES)
+@settings(max_examples=30, deadline=None)
+@given(case=non_negative_operands(), with_h0=st.booleans())
+def test_exact_zeros_and_ones_in_every_engine_and_dtype(
+    engine: str, dtype: torch.dtype, case: tuple[list[Tensor], Tensor], with_h0: bool
+) -> None:
+    """Values and gradients against the step loop in float64 on the same numbers.
+
+    An error is judged by what the sum of all magnitudes would be, the log-space engine's by Σ |log a| as well.
+    """
+    count = 3 if with_h0 else 2
+    to = device_of(engine)
+    leaves = [x.to(to, dtype).requires_grad_() for x in case[0][:count]]
+    grad = case[1].to(dtype)
+    exact = [x.detach().cpu().double().requires_grad_() for x in leaves]
+    h, expected = linear_scan(*leaves, engine=engine), step_loop(*exact)
+    assert h.dtype == dtype
+    grads = torch.autograd.grad(h, leaves, grad.to(to))
+    expected_grads = torch.autograd.grad(expected, exact, grad.double(), retain_graph=True)
+    magnitude = torch.autograd.grad(expected, exact, grad.double().abs())  # every term of them is positive
+    unit = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 2**-8}[dtype]
+    if engine == "heinsen":  # its state is float32 for bfloat16
+        log_a = exact[0].detach().clamp(min=1e-12).log().abs().sum(dim=1, keepdim=True)
+        unit = unit + (1e-14 if dtype == torch.float64 else 1e-6) * float(log_a.max())
+    assert bool(((h.cpu().double() - expected).abs() <= unit * expected + 1e-30).all())
+    for mine, theirs, scale in zip(grads, expected_grads, magnitude, strict=True):
+        assert mine.dtype == dtype
+        error = (mine.cpu().double() - theirs).abs()
+        assert bool((error <= 4 * unit * scale + 1e-30).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("engine", ALL_ENGINES)
+@pytest.mark.parametrize("kind", list(KINDS))
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), zeros=st.sampled_from([0.0, 0.5, 1.0]), scale=st.sampled_from([1.0, 6.0]))
+def test_initial_states_with_zeros_in_every_gate_fused_scan(
+    kind: str, engine: str, dtype: torch.dtype, seed: int, zeros: float, scale: float
+) -> None:
+    """h0 holds 0 and a number so small that its reciprocal is infinite; some pre-activations are exactly 0."""
+    generator = torch.Generator().manual_seed(seed)
+    pre = scale * torch.randn(2, 12, 3 * KINDS[kind][0], generator=generator, dtype=torch.float64)
+    pre = pre.masked_fill(torch.rand(pre.shape, generator=generator) < 0.2 * zeros, 0.0)
+    h0 = torch.rand(2, 3, generator=generator, dtype=torch.float64) + 0.1
+    h0 = h0.masked_fill(torch.rand(2, 3, generator=generator) < zeros, 0.0)
+    h0[0, 0] = 1e-40 if zeros else 1.0
+    grad = torch.randn(2, 12, 3, generator=generator, dtype=torch.float64).to(dtype)
+    to = device_of(engine)
+    leaves = [x.to(to, dtype).requires_grad_() for x in (pre, h0)]
+    exact = [x.detach().cpu().double().requires_grad_() for x in leaves]
+    h, expected = gated_scan(*leaves, kind, engine), gated_scan(*exact, kind, "loop")
+    unit = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2**-8}[dtype]
+    assert bool(((h.cpu().double() - expected).abs() <= unit * expected).all())
+    grads = torch.autograd.grad(h, leaves, grad.to(to))
+    for mine, theirs in zip(grads, torch.autograd.grad(expected, exact, grad.double()), strict=True):
+        error = (mine.cpu().double() - theirs).abs().max()
+        assert float(error) <= 8 * unit * max(1.0, float(expected.detach().max()))
+
+
+def test_log_space_scan_takes_minus_infinity_for_zero() -> None:
+    a, b, h0 = operands(2, 37, 3, positive=True)
+    a[0, 5], a[1, 0], a[:, 20, 1], b[:, :3], b[0, 5] = 0, 0, 0, 0, 0
+    h = log_space_scan(a.log(), b.log(), h0.log()).exp()
+    assert worst(h, step_loop(a, b, h0)) < 1e-12
+    assert worst(log_space_scan(a.log(), b.log()).exp(), step_loop(a, b)) < 1e-12
+    assert bool((h[0, 5] == 0).all())  # a = b = 0: exactly nothing is left
+
+
 def test_equal_saturated_gates_share_equally() -> None:
     """f̂ = î gives f' = i' = 1/2 however far both are saturated: no clamp may stand in for the ratio."""
     for level in (-300.0, -100.0, 0.0, 100.0):
@@ -417,7 +499,9 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
         ({"a": torch.ones(2, 3, 4, dtype=torch.long)}, "a has dtype torch.int64"),
         ({"h0": torch.rand(4)}, "h0 has shape (4,), expected (B, D) = (2, 4)"),
         ({"h0": torch.ones(2, 4, dtype=torch.long)}, "h0 has dtype torch.int64"),
+        ({"a": -torch.rand(2, 3, 4), "engine": "heinsen"}, "needs a >= 0"),
         ({"b": -torch.rand(2, 3, 4), "engine": "heinsen"}, "needs b >= 0"),
+        ({"h0": -torch.rand(2, 4), "engine": "heinsen"}, "needs h0 >= 0"),
         ({"b": torch.rand(2, 3, 4, device="meta")}, "b is on meta"),
     ],
 )
@@ -435,6 +519,10 @@ def test_wrong_fused_arguments_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"expected \(B, T, 3D\) for min_lstm") as error:
         gated_scan(torch.rand(2, 3, 4), None, "min_lstm")
     one_line(error)
+    for kind, (parts, _, _) in KINDS.items():
+        with pytest.raises(ValueError, match="engine='heinsen' takes logarithms and needs h0 >= 0") as error:
+            gated_scan(torch.rand(2, 3, 4 * parts), -torch.rand(2, 4), kind, "heinsen")
+        one_line(error)
 
 
 # --- Triton ----------------------------------------------------------------------------------------------------------
