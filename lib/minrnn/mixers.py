@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.minrnn.scan import g, gated_scan, linear_scan
+from lib.minrnn.scan import g, gated_scan, linear_scan, state_dtype
+from lib.minrnn.selective_scan import recomputed, selective_scan
 from lib.profiles import nearest
 
 State = Any  # None at the start of a sequence; else what the same mixer returned
@@ -146,8 +148,9 @@ class TanhGate(nn.Module):
                 else self.theta.expand(len(x), -1)
             )
         a, b = self.project_in(x).chunk(2, dim=-1)  # (B, T, d_hidden) each
-        h = linear_scan(torch.tanh(a), b, state, self.scan)
-        return self.project_out(h), _last(h, state)
+        exact = state_dtype(a.dtype)  # a decay near ±1 must not be rounded to ±1
+        h = linear_scan(torch.tanh(a.to(exact)), b.to(exact), state, self.scan)
+        return self.project_out(h.to(b.dtype)), _last(h, state)
 
 
 class GRU(nn.Module):
@@ -221,16 +224,27 @@ class S6(nn.Module):
 
     Args:
         expansion: d_inner / d_model. d_state: N. kernel: taps of the causal convolution. scan: engine.
+        recompute: None keeps all states for the backward. A number of steps keeps one state in so many, and the backward
+            computes the others again, as Mamba's kernel does: same function, less memory, more time.
 
     State: (last kernel − 1 inputs of the convolution (B, kernel − 1, d_inner), h (B, d_inner · N)).
     """
 
     def __init__(
-        self, d_model: int, expansion: float = 2.0, d_state: int = 16, kernel: int = 4, scan: str = "auto"
+        self,
+        d_model: int,
+        expansion: float = 2.0,
+        d_state: int = 16,
+        kernel: int = 4,
+        scan: str = "auto",
+        recompute: int | None = None,
     ) -> None:
         super().__init__()
+        if recompute is not None and recompute < 1:
+            raise ValueError(f"recompute={recompute!r} is not a number of steps >= 1")
         d_inner = _width(d_model, expansion)
         self.d_inner, self.d_state, self.kernel, self.scan = d_inner, d_state, kernel, scan
+        self.recompute = recompute
         self.rank = math.ceil(d_model / 16)  # of the map u → Δ
         self.project_in = nn.Linear(d_model, 2 * d_inner, bias=False)  # u | gate s
         self.conv = nn.Conv1d(d_inner, d_inner, kernel, groups=d_inner)
@@ -246,20 +260,27 @@ class S6(nn.Module):
             self.project_delta.bias.copy_(_inverse_softplus(_log_uniform(d_inner)))
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        batch, steps, _ = x.shape
-        taps, h0 = (None, None) if state is None else state
-        u, s = self.project_in(x).chunk(2, dim=-1)  # (B, T, d_inner) each
-        u, taps = causal_convolution(self.conv, u, taps)
-        u = F.silu(u)
-        delta, b, c = self.project_u(u).split([self.rank, self.d_state, self.d_state], dim=-1)
-        delta = F.softplus(self.project_delta(delta))  # (B, T, d_inner)
-        decay = torch.exp(delta.unsqueeze(-1) * -self.log_minus_a.exp())  # (B, T, d_inner, N)
-        drive = (delta * u).unsqueeze(-1) * b.unsqueeze(2)  # (B, T, d_inner, N)
-        if h0 is None:
-            h0 = x.new_zeros(batch, self.d_inner * self.d_state)
-        h = linear_scan(decay.flatten(2), drive.flatten(2), h0, self.scan)  # (B, T, d_inner·N)
-        y = torch.einsum("btdn,btn->btd", h.view(batch, steps, self.d_inner, self.d_state), c)
-        return self.project_out((y + self.skip * u) * F.silu(s)), (taps, _last(h, h0))
+        u_and_gate = self.project_in(x)  # (B, T, 2 d_inner)
+        if state is None:
+            taps = u_and_gate.new_zeros(x.shape[0], self.kernel - 1, self.d_inner)
+            h = x.new_zeros(x.shape[0], self.d_inner * self.d_state)
+        else:
+            taps, h = state
+        inner = (
+            *self.conv.parameters(),
+            self.project_u.weight,
+            *self.project_delta.parameters(),
+        )  # weight, bias
+        weights = (*inner, self.log_minus_a, self.skip)
+        scan = partial(selective_scan, engine=self.scan)
+        if self.recompute is None:
+            y, taps, h = scan(u_and_gate, taps, h, *weights)
+            return self.project_out(y), (taps, h)
+        parts = []
+        for part in u_and_gate.split(self.recompute, dim=1):
+            y, taps, h = recomputed(scan, part, taps, h, *weights)
+            parts.append(y)
+        return self.project_out(torch.cat(parts, dim=1)), (taps, h)
 
 
 class DiagonalSSM(nn.Module):
@@ -291,14 +312,15 @@ class DiagonalSSM(nn.Module):
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         batch, steps, _ = x.shape
         u = self.project_in(x)  # (B, T, d_inner)
-        minus_a = self.log_minus_a.exp()
-        exponent = -self.log_delta.exp().unsqueeze(-1) * minus_a  # (d_inner, N)
+        exact = state_dtype(u.dtype)  # a decay near 1 must not be rounded to 1
+        minus_a = self.log_minus_a.to(exact).exp()
+        exponent = -self.log_delta.to(exact).exp().unsqueeze(-1) * minus_a  # (d_inner, N)
         decay = exponent.exp().flatten().expand(batch, steps, -1)
         drive = u.unsqueeze(-1) * (-torch.expm1(exponent) / minus_a)  # (B, T, d_inner, N)
         h0 = x.new_zeros(batch, self.d_inner * self.d_state) if state is None else state
-        h = linear_scan(decay.to(drive.dtype), drive.flatten(2), h0, self.scan)  # (B, T, d_inner·N)
+        h = linear_scan(decay, drive.flatten(2), h0, self.scan)  # (B, T, d_inner·N)
         y = torch.einsum("btdn,dn->btd", h.view(batch, steps, self.d_inner, self.d_state), self.c.to(h.dtype))
-        return self.project_out(F.gelu(y + self.skip * u)), _last(h, h0)
+        return self.project_out(F.gelu(y + self.skip * u).to(u.dtype)), _last(h, h0)
 
 
 class CausalAttention(nn.Module):

@@ -34,6 +34,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("min_gru", {"scan": "chunked", "learned_h0": False}),
     ("min_lstm", {"normalised": False, "forget_bias": 3.0}),
     ("tanh_gate", {"learned_h0": False}),
+    ("s6", {"recompute": 4}),
 ]
 IDS = [name + "".join(f"-{key}={value}" for key, value in options.items()) for name, options in VARIANTS]
 
@@ -253,6 +254,23 @@ def test_s6_follows_its_equations() -> None:
     torch.testing.assert_close(mixer(x)[0], mixer.project_out(torch.stack(outputs, dim=1)))
 
 
+@pytest.mark.parametrize("recompute", [1, 7, 32])
+def test_s6_that_computes_its_states_again_is_the_same_function(recompute: int) -> None:
+    """Values, gradients of inputs, of all weights and of the state handed in; the stretches need not divide T."""
+    kept, again = (build("s6", {"recompute": steps}).double() for steps in (None, recompute))
+    x = torch.randn(2, 30, 12, dtype=torch.float64, requires_grad=True)
+    taps = torch.randn(2, 3, 24, dtype=torch.float64, requires_grad=True)
+    h0 = torch.randn(2, 24 * 16, dtype=torch.float64, requires_grad=True)
+    results = []
+    for mixer in (kept, again):
+        y, (last_taps, last_h) = mixer(x, (taps, h0))
+        loss = y.square().sum() + last_taps.sum() + last_h.square().sum()
+        gradients = torch.autograd.grad(loss, [x, taps, h0, *mixer.parameters()])
+        results.append([y, last_taps, last_h, *gradients])
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
 def test_time_invariant_control_is_linear_and_time_invariant_inside() -> None:
     """A delayed input gives the delayed output; S6, which selects, does something else with the same shift and scale."""
     mixer = build("diagonal_ssm", {"d_state": 4}).double()
@@ -291,6 +309,57 @@ def test_attention_is_softmax_over_the_past() -> None:
         weights = torch.softmax((q[:, t : t + 1] @ k[:, : t + 1].transpose(1, 2)) / 3**0.5, dim=-1)
         rows.append((weights @ v[:, : t + 1]).reshape(6))
     torch.testing.assert_close(mixer(x)[0][0], mixer.project_out(torch.stack(rows)))
+
+
+# --- half precision ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "module"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_bfloat16_under_autocast_and_as_a_module(name: str, options: dict[str, Any], autocast: bool) -> None:
+    """A sequence cut in two, forward and backward: close to float64 with the same weights, and every gradient is there."""
+    mixer = build(name, options)
+    low = mixer if autocast else mixer.to(torch.bfloat16)
+    exact = make_mixer(name, 12, 1.0 if name == "attention" else 2.0, **options).double()
+    exact.load_state_dict(low.state_dict())
+    x = torch.randn(2, 20, 12).to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        start = x.float() if autocast else x
+        left, state = low(start[:, :13])
+        right, _ = low(start[:, 13:], state)
+    y, expected = torch.cat([left, right], dim=1), exact(x.double())[0]
+    assert float((y.double() - expected).detach().abs().max()) <= 0.03 * float(expected.detach().abs().max())
+    if name == "identity":
+        return
+    y.float().square().sum().backward()
+    expected.square().sum().backward()
+    for mine, theirs in zip(low.parameters(), exact.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        assert float((mine.grad.double() - theirs.grad).norm()) <= 0.1 * float(theirs.grad.norm()) + 1e-3
+
+
+@pytest.mark.parametrize("name", ["tanh_gate", "s6", "diagonal_ssm"])
+def test_slow_decays_are_not_rounded_to_one_in_bfloat16(name: str) -> None:
+    """Decays about 1 − 1e-3, closer to 1 than a bfloat16 can be, over 4,000 steps: the state must settle, not grow."""
+    torch.manual_seed(0)
+    mixer = make_mixer(name, 4, 2.0)
+    with torch.no_grad():
+        for key, value in {"project_delta.bias": -7.0, "log_delta": -7.0}.items():
+            if key in dict(mixer.named_parameters()):
+                mixer.get_parameter(key).fill_(value)
+        if isinstance(mixer, TanhGate):
+            mixer.project_in.weight[:8] = 0
+            mixer.project_in.bias[:8] = 3.8  # tanh(3.8) = 1 − 1.0e-3
+    mixer = mixer.to(torch.bfloat16)
+    exact = make_mixer(name, 4, 2.0).double()
+    exact.load_state_dict(mixer.state_dict())
+    x = torch.ones(1, 4000, 4, dtype=torch.bfloat16)
+    states = []
+    for module, inputs in ((mixer, x), (exact, x.double())):
+        state = module(inputs)[1]
+        states.append((state[1] if isinstance(state, tuple) else state).double())
+    assert float((states[0] - states[1]).norm()) <= 0.05 * float(states[1].norm())
 
 
 # --- parameter counts ------------------------------------------------------------------------------------
@@ -357,6 +426,8 @@ def test_wrong_options_are_refused_in_one_line() -> None:
         make_mixer("min_lstm", 8, bias=False, forget_bias=3.0)
     with pytest.raises(ValueError, match=r"needs a >= 0"):
         make_mixer("tanh_gate", 8, scan="heinsen")(torch.randn(1, 5, 8))
+    with pytest.raises(ValueError, match=r"recompute=0 is not a number of steps >= 1"):
+        make_mixer("s6", 8, recompute=0)
     with pytest.raises(ValueError, match=r"engine='fast' is not one of"):
         make_mixer("s6", 8, scan="fast")(torch.randn(1, 5, 8))
 
@@ -368,7 +439,8 @@ def test_every_mixer_takes_the_common_arguments() -> None:
 
 @pytest.mark.parametrize("name", list(MIXERS))
 def test_empty_batch_gives_an_empty_output(name: str) -> None:
-    assert make_mixer(name, 12)(torch.randn(0, 3, 12))[0].shape == (0, 3, 12)
+    for options in [{}, *([{"recompute": 2}] if name == "s6" else [])]:
+        assert make_mixer(name, 12, **options)(torch.randn(0, 3, 12))[0].shape == (0, 3, 12)
 
 
 # --- peers -----------------------------------------------------------------------------------------------
