@@ -4,6 +4,9 @@ The paper's baseline is a GRU or LSTM cell stepped through time in Python. The f
 ``nn.LSTM`` (cuDNN on a GPU). The physical limit is a memory copy: a gate-fused scan must read its pre-activations and write its
 states, and no implementation can be faster than moving those bytes.
 
+Memory is what the forward pass keeps for the backward pass, of whichever implementation: an nn.LSTM keeps the workspace of its fused
+kernel, a log-space scan the masks of its piecewise functions, an S6 all its states unless it computes them again.
+
 A training step here is forward, loss and backward; the loss is the mean square of *all* outputs, so that no part of the scan is dead
 code. Timings are taken in rounds, each round timing every model once, so that a busy moment of the machine hits them alike.
 """
@@ -15,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +27,7 @@ from torch import Tensor, nn
 from lib.minrnn.mixers import make_mixer
 
 # Name in the figures → mixer and its options.
-MODELS: dict[str, tuple[str, dict[str, str]]] = {
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "minGRU": ("min_gru", {}),
     "minLSTM": ("min_lstm", {}),
     "minGRU, log-space scan": ("min_gru", {"scan": "heinsen"}),
@@ -35,6 +39,11 @@ MODELS: dict[str, tuple[str, dict[str, str]]] = {
     "LSTM, fused": ("lstm", {}),
     "S6": ("s6", {}),
 }
+RECOMPUTED_STEPS = (
+    128  # S6 keeps one state in so many steps and computes the others again, as Mamba's kernel does
+)
+# What the memory of a training step is compared for: the models that are timed, and the S6 that Mamba's kernel is.
+MEMORY_MODELS = {**MODELS, "S6, states recomputed": ("s6", {"recompute": RECOMPUTED_STEPS})}
 BASELINES = {
     "minGRU": {"step loop": "GRU, step loop", "fused": "GRU, fused"},
     "minLSTM": {"step loop": "LSTM, step loop", "fused": "LSTM, fused"},
@@ -55,8 +64,8 @@ class Timing:
 
 
 def build(model: str, d: int, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The mixer behind a name of :data:`MODELS`, d → d."""
-    mixer, options = MODELS[model]
+    """The mixer behind a name of :data:`MEMORY_MODELS`, d → d."""
+    mixer, options = MEMORY_MODELS[model]
     expansion = 2.0 if mixer == "s6" else 1.0  # Mamba's own expansion
     return make_mixer(mixer, d, expansion, **options).to(device=device, dtype=dtype)
 
@@ -68,7 +77,7 @@ def training_step(module: nn.Module, x: Tensor) -> None:
     y.float().square().mean().backward()
 
 
-def timed(work: Callable[[], None], device: torch.device) -> float:
+def timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call, the device's queue emptied before and after."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -79,16 +88,24 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def ready_copy(
+    elements: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[[], Tensor]:
+    """Work that copies ``elements`` numbers into memory that is there already, and returns that memory.
+
+    A copy that makes a new tensor, such as ``clone``, times the allocation: on a CPU every page of a large tensor is handed over by the
+    operating system when it is first touched, which can take longer than the copy.
+    """
+    source = torch.ones(elements, device=device, dtype=dtype)
+    target = torch.zeros_like(source).copy_(source)  # touched
+    return lambda: target.copy_(source)
+
+
 def copy_seconds(
     elements: int, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 9
 ) -> float:
-    """Median seconds of copying ``elements`` numbers from one buffer to another."""
-    source = torch.ones(elements, device=device, dtype=dtype)
-    target = torch.empty_like(source)
-
-    def copy() -> None:
-        target.copy_(source)
-
+    """Median seconds of copying ``elements`` numbers from one buffer to another, both ready."""
+    copy = ready_copy(elements, device, dtype)
     timed(copy, device)
     return float(np.median([timed(copy, device) for _ in range(repeats)]))
 
@@ -168,17 +185,22 @@ def growth_slopes(speedups: dict[int, np.ndarray]) -> np.ndarray:
     return np.polyfit(x, values, 1)[0]
 
 
-def saved_bytes(module: nn.Module, x: Tensor) -> int:
+def saved_bytes(module: nn.Module, x: Tensor, *, masks: bool = True) -> int:
     """Bytes that the forward pass keeps for the backward pass, parameters left out.
 
-    Counts each storage once, through ``saved_tensors_hooks``; works alike on CPU and GPU.
+    Counts each storage once, through ``saved_tensors_hooks``; works alike on CPU and GPU. What a library's fused kernel keeps for its
+    backward (the workspace of oneDNN, the reserve of cuDNN) is a saved tensor of bytes, and is counted.
+
+    Args:
+        module: called with x (B, T, d). masks: count boolean tensors, a byte an element, too. They say which branch of a piecewise
+            function was taken, and belong to how that function is written, not to the recurrence.
     """
     parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
     kept: dict[int, Tensor] = {}  # holding the tensors keeps a freed address from being counted twice or lost
 
     def pack(tensor: Tensor) -> Tensor:
         address = tensor.untyped_storage().data_ptr()
-        if address not in parameters and tensor.numel():
+        if address not in parameters and tensor.numel() and (masks or tensor.dtype != torch.bool):
             kept[address] = tensor
         return tensor
 
@@ -191,14 +213,25 @@ def saved_bytes(module: nn.Module, x: Tensor) -> int:
 
 
 def saved_bytes_per_token(
-    models: Sequence[str], lengths: Sequence[int], batch: int, d: int, device: torch.device, seed: int = 0
+    models: Sequence[str],
+    lengths: Sequence[int],
+    batch: int,
+    d: int,
+    device: torch.device,
+    seed: int = 0,
+    *,
+    masks: bool = True,
 ) -> dict[tuple[str, int], float]:
-    """Saved bytes / (B·T) in float32 for every (model, length)."""
+    """Saved bytes / (B·T) in float32 for every (model, length).
+
+    Args:
+        models: names of :data:`MEMORY_MODELS`. lengths: T. batch: B. d: width. masks: as for :func:`saved_bytes`.
+    """
     torch.manual_seed(seed)
     result = {}
     for name in models:
         module = build(name, d, device)
         for length in lengths:
             x = torch.randn(batch, length, d, device=device, requires_grad=True)
-            result[name, length] = saved_bytes(module, x) / (batch * length)
+            result[name, length] = saved_bytes(module, x, masks=masks) / (batch * length)
     return result

@@ -1,8 +1,7 @@
 """Mamba's selective state space between its two outer projections, with the choice of keeping its states or not.
 
-h has d_inner · N numbers a step, sixteen times as many as the layer's inputs. Autograd through the recurrence keeps them, and the
-decays and the drives besides. Mamba's fused kernel keeps none: it keeps its inputs and computes the rest again in the backward
-(Gu and Dao 2023, section 3.3.2). :func:`recomputed` does that for one stretch of the sequence at a time, so that the memory of a
+h has d_inner · N numbers a step, N = 16 for each channel. A scan with a hand-written backward keeps them, and as many decays. Mamba's
+fused kernel keeps neither: it keeps its inputs and computes the rest again in the backward (Gu and Dao 2023, section 3.3.2). :func:`recomputed` does that for one stretch of the sequence at a time, so that the memory of a
 training step is that of the inputs, of one state a stretch, and of one stretch.
 """
 
