@@ -206,7 +206,7 @@ def compare_grid(
                 **whole,
                 "what": f"the same, per transition, K = {runs}",
                 **{key: scale * whole[key] for key in ("ratio", "low", "high")},
-                "meets_bar": scale * whole["ratio"] >= bar,
+                "meets_bar": scale * whole["low"] >= bar,
             }
         )
         report.remarks.append(

@@ -85,15 +85,16 @@ def _backward(a, h, h0, grad_h, grad_a, grad_b, grad_h0, rows, columns):  # type
         grad_h0[n, low:high] = carry
 
 
-def scan(a: Tensor, b: Tensor, h0: Tensor | None, reverse: bool = False) -> Tensor:
+def scan(a: Tensor, b: Tensor, h0: Tensor | None, reverse: bool = False, out: Tensor | None = None) -> Tensor:
     """Return h (B, T, D) with h_t = a_t h_{t-1} + b_t, or with h_{t+1} in place of h_{t-1} if ``reverse``.
 
     Args:
         a, b: (B, T, D) on the CPU. h0: (B, D) or None for zeros. Half precision is accumulated in float32.
+        out: contiguous memory for h in the dtype of the state; new memory if None.
     """
     dtype = a.dtype
     a, b = _rows(a), _rows(b)
-    h = torch.empty_like(b)
+    h = torch.empty_like(b) if out is None else out
     _share(partial(_forward, *_arrays(a, b, _state(h0, a), h), reverse), a.shape)
     return h.to(dtype)
 

@@ -125,10 +125,13 @@ class Report:
         dtype: str = "float32",
         device: str = CPU,
     ) -> None:
-        """Add a row of independent ``ratios``, peer over ours; the columns are those of :meth:`compare`."""
+        """Add a row of independent ``ratios``, peer over ours; the columns are those of :meth:`compare`.
+
+        The bar is met where the low end of the interval meets it.
+        """
         ratio, low, high = median_interval(ratios)
         columns = {"peer": peer, "version": version, "what": what, "shape": shape, "dtype": dtype}
-        judged = {"bar": bar, "meets_bar": None if bar is None else ratio >= bar}
+        judged = {"bar": bar, "meets_bar": None if bar is None else low >= bar}
         self.rows.append({**columns, "device": device, "ratio": ratio, "low": low, "high": high, **judged})
         print(f"{what}, {shape}, {dtype}: {peer} {ratio:.3g} [{low:.3g}, {high:.3g}], bar {bar}", flush=True)
 

@@ -1,5 +1,10 @@
 """What is timed and what is counted, parameter shares, and float32 precision."""
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +12,8 @@ import torch
 from lib.minrnn import efficiency, precision
 from lib.minrnn.efficiency import Timing
 from lib.minrnn.parameter_count import parameter_shares
+from lib.minrnn.scan import linear_scan
+from lib.publishing.benchmark import Report
 
 CPU = torch.device("cpu")
 
@@ -22,7 +29,7 @@ def test_parameter_shares_equal_the_formula_exactly_and_round_to_the_paper() -> 
         assert abs(100 * s.ratio - s.reported_percent) <= 0.5
 
 
-@pytest.mark.parametrize("model", list(efficiency.MODELS))
+@pytest.mark.parametrize("model", list(efficiency.MEMORY_MODELS))
 def test_a_training_step_reaches_every_time_step_and_every_weight(model: str) -> None:
     torch.manual_seed(0)
     module = efficiency.build(model, 8, CPU)
@@ -73,6 +80,86 @@ def test_the_fused_scan_keeps_at_most_half_of_what_the_log_space_scan_keeps() ->
     for cell in ("minGRU", "minLSTM"):
         for length in (64, 256):
             assert saved[cell, length] <= 0.5 * saved[f"{cell}, log-space scan", length]
+
+
+def test_masks_are_counted_apart() -> None:
+    """log g(x) keeps a boolean an element, a quarter of a float32 number; the linear-space scan keeps none."""
+    models, batch, d = ["minGRU", "minGRU, log-space scan"], 2, 32
+    with_masks, without = (
+        efficiency.saved_bytes_per_token(models, (64,), batch, d, CPU, masks=masks) for masks in (True, False)
+    )
+    assert with_masks["minGRU", 64] - without["minGRU", 64] == pytest.approx(
+        d / (64 * batch)
+    )  # of g(θ), (d,)
+    difference = with_masks["minGRU, log-space scan", 64] - without["minGRU, log-space scan", 64]
+    assert difference == pytest.approx(d + d / (64 * batch))
+
+
+def test_the_workspace_of_a_fused_kernel_is_counted() -> None:
+    """oneDNN's LSTM keeps its four gates and two states in a workspace of bytes, not of booleans."""
+    d = 32
+    saved = efficiency.saved_bytes_per_token(["LSTM, fused", "GRU, fused"], (64,), 2, d, CPU, masks=False)
+    outside = 4 * 4 * d  # x, h as the kernel returns it, and as the projection and the loss take it
+    assert saved["LSTM, fused", 64] >= outside + 6 * 4 * d or not torch.backends.mkldnn.is_available()
+    assert saved["GRU, fused", 64] >= outside
+
+
+def test_s6_that_recomputes_keeps_its_inputs_and_one_state_in_many_steps() -> None:
+    length, d = 4 * efficiency.RECOMPUTED_STEPS, 16
+    saved = efficiency.saved_bytes_per_token(list(efficiency.MEMORY_MODELS), (length,), 1, d, CPU)
+    state = 4 * 2 * d * 16  # bytes of h
+    inputs = 4 * (d + 4 * d + 2 * d + d)  # x; u and gate; the gated output; the output in the loss
+    again = saved["S6, states recomputed", length]
+    assert inputs <= again <= inputs + 2 * state / efficiency.RECOMPUTED_STEPS
+    assert saved["S6", length] > 2 * state  # decays and states of every step
+
+
+def test_a_copy_goes_into_memory_that_is_there() -> None:
+    copy = efficiency.ready_copy(1000, CPU, torch.float64)
+    first = copy()
+    assert (first.dtype, first.numel()) == (torch.float64, 1000)
+    assert bool((first == 1).all())
+    assert copy().data_ptr() == first.data_ptr()
+
+
+class Recorder(Report):
+    """A report that takes the work of each row, and times nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(turns=1)
+        self.works: dict[str, tuple[Any, Any]] = {}
+
+    def compare(self, what: str, peer: str, version: str, shape: str, ours: Any, theirs: Any, *rest: Any, **options: Any) -> float:  # fmt: skip
+        self.works[peer] = ours, theirs
+        return 1.0
+
+
+def benchmark_script() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "minrnn.py"
+    spec = importlib.util.spec_from_file_location("minrnn_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_side_of_the_row_against_a_memory_copy_makes_new_memory() -> None:
+    report = Recorder()
+    script = benchmark_script()
+    script.compare_scans(report, [(2, 40, 8)])
+    ours, copy = report.works["memory copy of the same bytes"]
+    for work in (ours, copy):
+        first, second = work(), work()
+        assert first.data_ptr() == second.data_ptr()
+    assert (
+        copy().numel() == 3 * ours().numel() // 2
+    )  # reads and writes 12 bytes for each of the scan's states
+    torch.manual_seed(0)
+    a, b = script.scan_operands(2, 40, 8)
+    torch.manual_seed(0)
+    script.compare_scans(report, [(2, 40, 8)])
+    assert torch.equal(report.works["memory copy of the same bytes"][0](), linear_scan(a, b))
 
 
 def test_the_copy_limit_is_below_every_measured_step() -> None:
