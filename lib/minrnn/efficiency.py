@@ -4,8 +4,10 @@ The paper's baseline is a GRU or LSTM cell stepped through time in Python. The f
 ``nn.LSTM`` (cuDNN on a GPU). The physical limit is a memory copy: a gate-fused scan must read its pre-activations and write its
 states, and no implementation can be faster than moving those bytes.
 
-Memory is what the forward pass keeps for the backward pass, of whichever implementation: an nn.LSTM keeps the workspace of its fused
-kernel, a log-space scan the masks of its piecewise functions, an S6 all its states unless it computes them again.
+Memory is counted twice. What the forward pass keeps for the backward pass grows with the depth of a network; of whichever
+implementation: an nn.LSTM keeps the workspace of its fused kernel, a log-space scan the masks of its piecewise functions, an S6 all its
+states unless it computes them again. The peak of one training step is what must fit into the memory of a device, and what the paper's
+"memory footprint" reads; it holds the temporaries of the backward pass as well.
 
 A training step here is forward, loss and backward; the loss is the mean square of *all* outputs, so that no part of the scan is dead
 code. Timings are taken in rounds, each round timing every model once, so that a busy moment of the machine hits them alike.
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.minrnn.mixers import make_mixer
+from lib.minrnn.peak_memory import peak_bytes
 
 # Name in the figures → mixer and its options.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,9 +42,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTM, fused": ("lstm", {}),
     "S6": ("s6", {}),
 }
-RECOMPUTED_STEPS = (
-    128  # S6 keeps one state in so many steps and computes the others again, as Mamba's kernel does
-)
+# S6 keeps one state in so many steps and computes the others again, as Mamba's kernel does.
+RECOMPUTED_STEPS = 32
 # What the memory of a training step is compared for: the models that are timed, and the S6 that Mamba's kernel is.
 MEMORY_MODELS = {**MODELS, "S6, states recomputed": ("s6", {"recompute": RECOMPUTED_STEPS})}
 BASELINES = {
@@ -234,4 +236,23 @@ def saved_bytes_per_token(
         for length in lengths:
             x = torch.randn(batch, length, d, device=device, requires_grad=True)
             result[name, length] = saved_bytes(module, x, masks=masks) / (batch * length)
+    return result
+
+
+def peak_bytes_per_token(
+    models: Sequence[str], lengths: Sequence[int], batch: int, d: int, device: torch.device, seed: int = 0
+) -> dict[tuple[str, int], float]:
+    """Peak bytes of a training step / (B·T) in float32 for every (model, length): activations, temporaries, gradients.
+
+    Args:
+        models: names of :data:`MEMORY_MODELS`. lengths: T. batch: B. d: width.
+    """
+    torch.manual_seed(seed)
+    result = {}
+    for name in models:
+        module = build(name, d, device)
+        for length in lengths:
+            x = torch.randn(batch, length, d, device=device, requires_grad=True)
+            module.zero_grad(set_to_none=True)  # the gradients of the length before are no memory of this one
+            result[name, length] = peak_bytes(partial(training_step, module, x)) / (batch * length)
     return result

@@ -12,6 +12,7 @@ import torch
 from lib.minrnn import efficiency, precision
 from lib.minrnn.efficiency import Timing
 from lib.minrnn.parameter_count import parameter_shares
+from lib.minrnn.peak_memory import peak_bytes
 from lib.minrnn.scan import linear_scan
 from lib.publishing.benchmark import Report
 
@@ -112,6 +113,41 @@ def test_s6_that_recomputes_keeps_its_inputs_and_one_state_in_many_steps() -> No
     again = saved["S6, states recomputed", length]
     assert inputs <= again <= inputs + 2 * state / efficiency.RECOMPUTED_STEPS
     assert saved["S6", length] > 2 * state  # decays and states of every step
+
+
+def test_the_peak_of_known_allocations() -> None:
+    old = torch.ones(300)
+
+    def work() -> None:
+        a = torch.empty(1000)
+        b = old.add(1)  # 300
+        a.view(10, 100).add_(1)  # no new storage, nor is a view of an old one
+        old.view(3, 100).mul_(1)
+        del a
+        c = torch.empty(600)
+        d = torch.empty(0)
+        del b, c, d
+
+    assert peak_bytes(work) == 4 * 1300
+    assert peak_bytes(work) == 4 * 1300
+    assert peak_bytes(lambda: old.t()) == 0
+
+
+def test_the_peak_of_known_gradients() -> None:
+    weight = torch.ones(50, requires_grad=True)
+    peak = peak_bytes(lambda: weight.exp().sum().backward())
+    # exp(w), kept; its sum and the 1 that the backward begins with; the gradient of w, which is left
+    assert peak == 4 * (50 + 1 + 1 + 50)
+
+
+def test_a_training_step_takes_more_than_it_keeps() -> None:
+    models, lengths = list(efficiency.MEMORY_MODELS), (64, 128)
+    saved = efficiency.saved_bytes_per_token(models, lengths, 2, 16, CPU)
+    peak = efficiency.peak_bytes_per_token(models, lengths, 2, 16, CPU)
+    assert peak == efficiency.peak_bytes_per_token(models, lengths, 2, 16, CPU)
+    assert all(peak[key] > saved[key] for key in saved)
+    for length in lengths:  # all states of S6 at once are many times one stretch of them
+        assert peak["S6, states recomputed", length] < peak["S6", length]
 
 
 def test_a_copy_goes_into_memory_that_is_there() -> None:
