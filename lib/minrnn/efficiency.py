@@ -6,8 +6,8 @@ states, and no implementation can be faster than moving those bytes.
 
 Memory is counted twice. What the forward pass keeps for the backward pass grows with the depth of a network; of whichever
 implementation: an nn.LSTM keeps the workspace of its fused kernel, a log-space scan the masks of its piecewise functions, an S6 all its
-states unless it computes them again. The peak of one training step is what must fit into the memory of a device, and what the paper's
-"memory footprint" reads; it holds the temporaries of the backward pass as well.
+states unless it computes them again. The peak of one training step is what must fit into the memory of a device; it holds the
+temporaries of both passes and the gradients as well.
 
 A training step here is forward, loss and backward; the loss is the mean square of *all* outputs, so that no part of the scan is dead
 code. Timings are taken in rounds, each round timing every model once, so that a busy moment of the machine hits them alike.
@@ -42,9 +42,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTM, fused": ("lstm", {}),
     "S6": ("s6", {}),
 }
-# S6 keeps one state in so many steps and computes the others again, as Mamba's kernel does.
+# S6 keeps one state in so many steps and computes the others again. Mamba's kernel does that, with the others on the chip; here so
+# many of them are in memory for a while, and a peak is an upper bound of the kernel's.
 RECOMPUTED_STEPS = 32
-# What the memory of a training step is compared for: the models that are timed, and the S6 that Mamba's kernel is.
+# What the memory of a training step is compared for: the models that are timed, and an S6 that keeps what Mamba's kernel keeps.
 MEMORY_MODELS = {**MODELS, "S6, states recomputed": ("s6", {"recompute": RECOMPUTED_STEPS})}
 BASELINES = {
     "minGRU": {"step loop": "GRU, step loop", "fused": "GRU, fused"},

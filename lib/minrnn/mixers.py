@@ -266,12 +266,11 @@ class S6(nn.Module):
             h = x.new_zeros(x.shape[0], self.d_inner * self.d_state)
         else:
             taps, h = state
-        inner = (
-            *self.conv.parameters(),
-            self.project_u.weight,
-            *self.project_delta.parameters(),
-        )  # weight, bias
-        weights = (*inner, self.log_minus_a, self.skip)
+        convolution, to_delta = (
+            self.conv.parameters(),
+            self.project_delta.parameters(),
+        )  # weight and bias each
+        weights = (*convolution, self.project_u.weight, *to_delta, self.log_minus_a, self.skip)
         scan = partial(selective_scan, engine=self.scan)
         if self.recompute is None:
             y, taps, h = scan(u_and_gate, taps, h, *weights)
