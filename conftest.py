@@ -43,10 +43,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @cache
 def missing_data(slug: str) -> str:
     """Why the chapter's stored outputs cannot be compared here; empty if they can."""
-    from lib.datasets import MIRROR_VARIABLE, chapter_files, reachable
+    from lib.datasets import MIRROR_VARIABLE, DataError, chapter_files, reachable
 
-    if reachable([name for name in chapter_files(slug) if name not in LARGER_PROFILES_ONLY]):
-        return ""
+    try:
+        if reachable([name for name in chapter_files(slug) if name not in LARGER_PROFILES_ONLY]):
+            return ""
+    except DataError as error:
+        raise pytest.UsageError(str(error)) from error
     return f"the real data of {slug} is in neither ${MIRROR_VARIABLE} nor the cache nor reachable: run 'make data'"
 
 

@@ -1,7 +1,7 @@
 """One registry of data files, on pooch.
 
-Each chapter lists its files in ``lib/<slug>/data_files.yml``; together they are the registry. A file is looked up in this order: the mirror named by the environment variable ``PAPERS_DATA`` (laid out as
-``<data set>/<file>``; a relative path counts from the repository's root), the user's cache, the canonical public URL. Every file is checked by its sha256, wherever it comes from;
+Each chapter lists its files in ``lib/<slug>/data_files.yml``; together they are the registry. A file is looked up in this order: the mirror named by
+the environment variable ``PAPERS_DATA`` (see :func:`mirror`), the user's cache, the canonical public URL. Every file is checked by its sha256, wherever it comes from;
 nothing is unpickled. ``python -m lib.datasets`` downloads what is missing (``make data``).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -16,14 +17,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
-import yaml
 
 from lib import network
 from lib.atomic import replacing, write_text
+from lib.plain_files import one_line, read_text, read_yaml
 from lib.profiles import DATA_POLICIES, OneLineError, choose, nearest
+from lib.typed_paths import typed_path
 
 MIRROR_VARIABLE = "PAPERS_DATA"
 PACKAGE = Path(__file__).resolve().parent
@@ -88,14 +91,27 @@ def chapter_files(slug: str) -> dict[str, DataFile]:
     path = PACKAGE / slug / "data_files.yml"
     if not path.is_file():
         return {}
+    where = path.relative_to(ROOT).as_posix()
+    raw = read_yaml(path, DataError, where)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return {name: _data_file(**values) for name, values in raw.items()}
-    except (AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path.relative_to(ROOT)}: {' '.join(str(error).split())}") from error
+        return {_registry_name(name): _data_file(**values) for name, values in (raw or {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: {one_line(error)}") from error
 
 
-def _data_file(public: Sequence[dict[str, str]] = (), **values: str) -> DataFile:
+def _registry_name(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise ValueError(f"{name!r} is not of the form <data set>/<file>")
+    return name
+
+
+def _data_file(public: Sequence[dict[str, str]] = (), **values: Any) -> DataFile:
+    texts = [item for part in (values, *public) for item in part.items()]
+    for key, value in texts:
+        if not isinstance(value, str) and (key, value) != ("url", None):
+            raise TypeError(f"{key}: {value!r} is not a text")
+    if not re.fullmatch(r"(lib[.\w]*:\w+)?", values.get("converter", "")):
+        raise ValueError(f"converter: {values['converter']!r} is not of the form lib.<module>:<function>")
     return DataFile(public=tuple(PublicFile(**part) for part in public), **values)
 
 
@@ -119,6 +135,39 @@ def cache_dir() -> Path:
     return Path(pooch.os_cache("executable-papers"))
 
 
+def mirror() -> Path | None:
+    """The folder that ``PAPERS_DATA`` names, or None where the variable is not set, or empty.
+
+    It is laid out as ``<data set>/<file>``. ``~`` is the home folder, and a relative path counts from the repository's root.
+
+    Raises:
+        DataError: if the variable names no such folder; the line says what it should be.
+    """
+    value = os.environ.get(MIRROR_VARIABLE)
+    if not value:
+        return None
+    folder = ROOT / typed_path(MIRROR_VARIABLE, value, DataError)
+    sets = sorted({name.split("/")[0] for name in registry()})
+    said = f"{MIRROR_VARIABLE}={value}"
+    try:
+        if not folder.is_dir():
+            raise DataError(
+                f"{said}: {folder} is no folder; name one that holds the files as <data set>/<file>"
+            )
+        if any((folder / name).is_dir() for name in sets):
+            return folder
+        inside = [
+            child for child in sorted(folder.iterdir()) if any((child / name).is_dir() for name in sets)
+        ]
+    except OSError as error:
+        raise DataError(f"{said}: the folder cannot be read ({error.strerror})") from error
+    if folder.name in sets:
+        raise DataError(f"{said} is one level too deep: it should be {MIRROR_VARIABLE}={folder.parent}")
+    if len(inside) == 1:
+        raise DataError(f"{said} is one level too high: it should be {MIRROR_VARIABLE}={inside[0]}")
+    raise DataError(f"{said}: the folder holds none of the data sets {', '.join(sets)}; name one that does")
+
+
 def entry(name: str) -> DataFile:
     """The registry's entry for ``name``.
 
@@ -137,10 +186,14 @@ def _converted_checksum(path: Path) -> Path:
 
 
 def _verify(path: Path, name: str) -> Path:
-    wanted, found = entry(name).sha256, pooch.file_hash(str(path), alg="sha256")
+    wanted = entry(name).sha256
+    try:
+        found = pooch.file_hash(str(path), alg="sha256")
+    except OSError as error:
+        raise DataError(f"{name}: {path} cannot be read ({error.strerror})") from error
     note = _converted_checksum(path)
     if found != wanted and note.is_file() and path.is_relative_to(cache_dir()):
-        wanted = note.read_text(encoding="utf-8").strip()
+        wanted = read_text(note, DataError).strip()
     if found != wanted:
         raise DataError(
             f"{name}: checksum mismatch (sha256 {found[:12]}…, expected {wanted[:12]}…): the file is corrupt or truncated; "
@@ -153,15 +206,25 @@ def local_path(name: str) -> Path | None:
     """The verified file in the mirror or in the cache, or None where neither has it.
 
     Raises:
-        DataError: if the file is there but its checksum differs.
+        DataError: if the file is there but cannot be read, is no regular file, or has another checksum; if ``PAPERS_DATA`` names no mirror.
     """
     entry(name)
-    mirror = os.environ.get(MIRROR_VARIABLE)
-    folders = ([ROOT / Path(mirror).expanduser()] if mirror else []) + [cache_dir()]
-    for folder in folders:
-        if (folder / name).is_file():
+    for folder in (mirror(), cache_dir()):
+        if folder is not None and _is_there(folder / name, name):
             return _verify(folder / name, name)
     return None
+
+
+def _is_there(path: Path, name: str) -> bool:
+    try:
+        if path.is_file():
+            return True
+        other = path.exists() or path.is_symlink()
+    except OSError as error:
+        raise DataError(f"{name}: {path} cannot be read ({error.strerror})") from error
+    if other:
+        raise DataError(f"{name}: {path} is no regular file, or a link to nothing")
+    return False
 
 
 def download(name: str, progressbar: bool = False) -> Path:
@@ -306,6 +369,11 @@ def reachable(names: Sequence[str]) -> bool:
 def main() -> int:
     """Fetch every file of the registry that is neither in the mirror nor in the cache; files out of reach are named in one line."""
     failures, waiting = 0, []
+    try:
+        mirror()
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
     for name, item in registry().items():
         try:
             if local_path(name) is not None:

@@ -31,21 +31,25 @@ DEEPEST = 100
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def read_bytes(path: Path, error: type[OneLineError]) -> bytes:
+def read_bytes(path: Path, error: type[OneLineError], name: str = "") -> bytes:
     """A file's bytes.
+
+    Args:
+        name: what the message calls the file; its name without its folder by default. It is the same in all readers.
 
     Raises:
         error: if it is missing, no regular file, unreadable, or larger than :data:`LARGEST`.
     """
+    name = name or path.name
     try:
         if not path.is_file():  # a folder, a pipe or a device: reading could wait for ever
-            raise error(f"{path.name}: {'no regular file' if path.exists() else 'no such file'}")
+            raise error(f"{name}: {'no regular file' if path.exists() else 'no such file'}")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > LARGEST:
-                raise error(f"{path.name} is larger than {LARGEST >> 20} MiB")
+                raise error(f"{name} is larger than {LARGEST >> 20} MiB")
             return file.read()
     except OSError as reason:
-        raise error(f"{path.name} cannot be read ({reason.strerror or reason})") from reason
+        raise error(f"{name} cannot be read ({reason.strerror or reason})") from reason
 
 
 def decode(content: bytes, name: str, error: type[OneLineError]) -> str:
@@ -70,23 +74,24 @@ def decode(content: bytes, name: str, error: type[OneLineError]) -> str:
     return text
 
 
-def read_text(path: Path, error: type[OneLineError]) -> str:
+def read_text(path: Path, error: type[OneLineError], name: str = "") -> str:
     """A UTF-8 text file, line ends as ``\\n``, without a byte order mark.
 
     Raises:
         error: if the file cannot be read, or is not UTF-8 text.
     """
-    return decode(read_bytes(path, error), path.name, error).replace("\r\n", "\n").replace("\r", "\n")
+    text = decode(read_bytes(path, error, name), name or path.name, error)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: Path, error: type[OneLineError]) -> Any:
+def read_json(path: Path, error: type[OneLineError], name: str = "") -> Any:
     """The value in a JSON file.
 
     Raises:
         error: if the file cannot be read or is not UTF-8; for anything that is not JSON (also NaN and infinities, which JSON has not);
             for a name that occurs twice in an object; for nesting deeper than :data:`DEEPEST`.
     """
-    return parse_json(read_text(path, error), path.name, error)
+    return parse_json(read_text(path, error, name), name or path.name, error)
 
 
 def parse_json(text: str, name: str, error: type[OneLineError]) -> Any:
@@ -125,14 +130,14 @@ def _finite(number: str) -> float:
     return value
 
 
-def read_yaml(path: Path, error: type[OneLineError]) -> Any:
+def read_yaml(path: Path, error: type[OneLineError], name: str = "") -> Any:
     """The value in a YAML file of plain types.
 
     Raises:
         error: if the file cannot be read or is not UTF-8; for anything that is not YAML; for a tag that stands for an object of Python; for
             an alias, which lets a small file stand for a vast one; for a key that occurs twice; for nesting deeper than :data:`DEEPEST`.
     """
-    return parse_yaml(read_text(path, error), path.name, error)
+    return parse_yaml(read_text(path, error, name), name or path.name, error)
 
 
 def parse_yaml(text: str, name: str, error: type[OneLineError]) -> Any:

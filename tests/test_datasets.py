@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ NAME = "sample/table.csv"
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A mirror and a cache of their own, one registered file, and a canonical URL that nothing answers."""
-    mirror, cache = tmp_path / "mirror", tmp_path / "cache"
+    mirror, cache = tmp_path / "mirror", tmp_path / "home" / "cache"
+    (mirror / NAME).parent.mkdir(parents=True)
     item = DataFile("http://127.0.0.1:9/table.csv", hashlib.sha256(CONTENT).hexdigest(), "CC0", "nobody")
     monkeypatch.setenv(datasets.MIRROR_VARIABLE, str(mirror))
     monkeypatch.setattr(datasets, "cache_dir", lambda: cache)
@@ -47,7 +49,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put(folder: Path, content: bytes = CONTENT) -> Path:
     path = folder / NAME
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
@@ -119,6 +121,102 @@ def test_a_relative_mirror_counts_from_the_repository(
     monkeypatch.setenv(datasets.MIRROR_VARIABLE, "mirror")
     path = put(tmp_path / "mirror")
     assert datasets.locate([NAME]) == [path]
+
+
+def slips(mirror: Path) -> dict[str, tuple[str, str]]:
+    """Slip → (what PAPERS_DATA says then, what the line says that it should be)."""
+    whole = f"it should be PAPERS_DATA={mirror}"
+    return {
+        "no folder": (f"{mirror}x", "is no folder; name one that holds the files as <data set>/<file>"),
+        "a file": (str(mirror / NAME), "is no folder"),
+        "single quotes": (f"'{mirror}'", whole),
+        "double quotes": (f'"{mirror}"', whole),
+        "a blank": (f"{mirror} ", whole),
+        "a URL": (f"file://{mirror}", whole),
+        "another URL": ("https://example.org/data", "is a URL"),
+        "too deep": (str(mirror / "sample"), whole),
+        "too high": (str(mirror.parent), whole),
+        "another folder": (str(mirror.parent / "empty"), "holds none of the data sets sample"),
+        "no home": ("~nobody-of-this-name/data", "no such home folder"),
+    }
+
+
+@pytest.mark.parametrize("slip", list(slips(Path())))
+@pytest.mark.parametrize("data", ["auto", "real"])
+def test_a_mirror_that_is_none_is_said_and_never_ignored(
+    slip: str, data: str, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folders[0])
+    put(folders[1])  # even where the cache has the file
+    (folders[0].parent / "empty").mkdir()
+    value, said = slips(folders[0])[slip]
+    monkeypatch.setenv(datasets.MIRROR_VARIABLE, value)
+    with pytest.raises(DataError) as caught:
+        datasets.locate([NAME], data)
+    assert f"PAPERS_DATA={value}" in str(caught.value) or f"PAPERS_DATA={value!r}" in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_make_data_says_once_what_is_wrong_with_the_mirror(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(datasets.MIRROR_VARIABLE, f"{folders[0]}x")
+    assert datasets.main() == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_mirror_below_the_home_folder_is_found(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(folders[0])
+    monkeypatch.setenv("HOME", str(folders[0].parent))
+    monkeypatch.setenv(datasets.MIRROR_VARIABLE, "~/mirror")
+    assert datasets.locate([NAME]) == [path]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_mirror_is_no_slip(
+    value: str | None, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(folders[1])
+    if value is None:
+        monkeypatch.delenv(datasets.MIRROR_VARIABLE)
+    else:
+        monkeypatch.setenv(datasets.MIRROR_VARIABLE, value)
+    assert datasets.locate([NAME]) == [path]
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "link to nothing", "loop"])
+def test_what_is_no_file_is_never_taken_for_a_missing_one(what: str, folders: tuple[Path, Path]) -> None:
+    path = folders[0] / NAME
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nothing" if what == "link to nothing" else path.name)
+    with pytest.raises(DataError, match=r"sample/table.csv: .* is no regular file, or a link to nothing"):
+        datasets.locate([NAME], "auto")
+
+
+def test_a_file_that_may_not_be_read_is_one_line(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folders[0])
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets.pooch, "file_hash", forbidden)
+        with pytest.raises(DataError, match=r"sample/table.csv: .* cannot be read \(Permission denied\)"):
+            datasets.locate([NAME], "auto")
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        datasets.locate([NAME], "auto")
 
 
 def test_unknown_name_and_policy() -> None:
@@ -208,7 +306,16 @@ def test_a_checksum_beside_a_file_of_the_mirror_does_not_count(folders: tuple[Pa
         "- a\n",
         "a/b: text\n",
         "a: [\n  b: {\n",
-        "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'm:f'}\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'lib.m:f'}\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'os:system', public: [{url: 'https://z', sha256: '0'}]}\n",
+        "a/b: {url: null, sha256: 0, licence: x, citation: y}\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y, public: [{url: 1, sha256: '0'}], converter: 'lib.m:f'}\n",
+        "../b: {url: null, sha256: '0', licence: x, citation: y}\n",
+        "a/../b: {url: null, sha256: '0', licence: x, citation: y}\n",
+        "/a/b: {url: null, sha256: '0', licence: x, citation: y}\n",
+        "a/b: {url: null, sha256: '0', licence: x, citation: y}\na/b: {url: null, sha256: '1', licence: x, citation: y}\n",
+        "[" * 100_000,
+        "a/b: caf\udce9\n",
         "a/b: {url: null, sha256: '0', licence: x, citation: y, converter: 'm:f', public: [{url: 'https://z'}]}\n",
     ],
 )
@@ -218,7 +325,9 @@ def test_a_malformed_list_of_files_is_one_line(
     monkeypatch.setattr(datasets, "PACKAGE", tmp_path / "lib")
     monkeypatch.setattr(datasets, "ROOT", tmp_path)
     (tmp_path / "lib" / "malformed").mkdir(parents=True)
-    (tmp_path / "lib" / "malformed" / "data_files.yml").write_text(text)
+    (tmp_path / "lib" / "malformed" / "data_files.yml").write_text(
+        text, encoding="utf-8", errors="surrogateescape"
+    )
     datasets.chapter_files.cache_clear()
     datasets.registry.cache_clear()
     with pytest.raises(DataError, match=r"lib/malformed/data_files\.yml") as caught:

@@ -16,7 +16,7 @@ import pytest
 
 from lib.agreement import comparison, firm_verdicts
 from lib.claims import ledger
-from lib.datasets import MIRROR_VARIABLE, chapter_files, registry
+from lib.datasets import chapter_files, mirror, registry
 from lib.fingerprint import ROOT, slugs
 from lib.profiles import ParameterError
 from tests.waiting import HANG
@@ -196,9 +196,8 @@ def test_the_stored_notebook_is_compared_where_a_mirror_holds_its_data(
     slug: str, request: pytest.FixtureRequest
 ) -> None:
     """A chapter that registers a file for its larger profiles only must not lose nbval by it."""
-    mirror = os.environ.get(MIRROR_VARIABLE)
-    names = list(chapter_files(slug))
-    if mirror is None or not any((ROOT / Path(mirror).expanduser() / name).is_file() for name in names):
+    folder = mirror()
+    if folder is None or not any((folder / name).is_file() for name in chapter_files(slug)):
         pytest.skip(f"no mirror with files of {slug}")
     conftest = request.config.pluginmanager.get_plugin(str(ROOT / "conftest.py"))
     assert conftest is not None

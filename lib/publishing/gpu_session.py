@@ -421,7 +421,7 @@ def environment_of_jobs(wheels: Path, scratch: Path, threads: int | None = None)
         environment.setdefault(variable, str(scratch / variable.lower()))
     if threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-    if (wheels / "data").is_dir():
+    if any((wheels / "data").glob("*/*")):
         environment.setdefault("PAPERS_DATA", str((wheels / "data").resolve()))
     return environment
 

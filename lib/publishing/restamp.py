@@ -31,7 +31,7 @@ import jupytext
 import nbformat
 
 from lib.atomic import replacing
-from lib.datasets import MIRROR_VARIABLE
+from lib.datasets import MIRROR_VARIABLE, mirror
 from lib.fingerprint import ROOT, SourceError, cells_fingerprint, content_hash, notebook_cells, slugs
 from lib.profiles import OneLineError
 from lib.publishing.code_changes import Changes, Trace, changes
@@ -152,8 +152,9 @@ def worktree(commit: str, folder: Path) -> Iterator[Path]:
 def environment(root: Path) -> dict[str, str]:
     """Variables with which ``lib`` is that of ``root``, and the data the same from everywhere."""
     variables = {"PYTHONPATH": str(root)}
-    if mirror := os.environ.get(MIRROR_VARIABLE):
-        variables[MIRROR_VARIABLE] = str((ROOT / mirror).resolve())  # a relative path counts from the root
+    folder = mirror()
+    if folder is not None:
+        variables[MIRROR_VARIABLE] = str(folder.resolve())  # a relative path would count from the other root
     return variables
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from math import factorial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.datasets import local_path
 from lib.smbh.bge_score import DataMatrixError, log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
@@ -38,10 +37,10 @@ BEST_CLASS = {  # compelled (from, to), reversible pairs
 
 
 def galaxy_scores(kind: str) -> np.ndarray:
-    folder = os.environ.get("PAPERS_DATA")
-    if not folder:
+    path = local_path(f"smbh/causal_BH_{kind}_withname.csv")
+    if path is None:
         pytest.skip("the galaxies are needed: set PAPERS_DATA to a mirror of the data")
-    table = pd.read_csv(Path(folder) / "smbh" / f"causal_BH_{kind}_withname.csv").iloc[:, 1:]
+    table = pd.read_csv(path).iloc[:, 1:]
     return log_scores(standardise(table.to_numpy()))
 
 
