@@ -6,15 +6,16 @@ values but for rounding, intervals in that they meet, and those verdicts whose i
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lib.claims import Claim, Ledger, Measurement, Verdict, format_measurement, ledger
+from lib.datasets import DataError
+from lib.plain_files import read_json
 from lib.records import RECORD_NAME, ROOT, Run, read_measurements
+from lib.typed_paths import typed_path
 
 BOOK_RECORDS_VARIABLE = "PAPERS_BOOK_RECORDS"
 ROUNDING = 1e-6
@@ -25,10 +26,16 @@ WIDTHS = 1.0
 
 
 def book_record(slug: str, profile: str) -> dict[str, Any] | None:
-    """The record of the chapter in the book, or None; ``PAPERS_BOOK_RECORDS`` names another folder than ``book/runs``."""
-    folder = Path(os.environ.get(BOOK_RECORDS_VARIABLE) or ROOT / "book" / "runs")
+    """The record of the chapter in the book, or None; ``PAPERS_BOOK_RECORDS`` names another folder than ``book/runs``.
+
+    Raises:
+        ParameterError: for a variable that spells no path.
+        DataError: for a record that is no JSON.
+    """
+    value = os.environ.get(BOOK_RECORDS_VARIABLE) or ROOT / "book" / "runs"
+    folder = typed_path(BOOK_RECORDS_VARIABLE, value)
     path = folder / slug / profile / RECORD_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path, DataError) if path.is_file() else None
 
 
 def shifted(measurement: Measurement, widths: float) -> Measurement:

@@ -8,6 +8,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,28 +37,41 @@ def read_table(
             header; for a missing column, or two of one name.
     """
     text = decode(read_bytes(path, error), path.name, error)
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
-    except csv.Error as reason:
-        raise error(f"{path.name}: not a table of comma-separated values ({one_line(reason)})") from reason
-    if len(lines) <= header + 1:
-        raise error(f"{path.name}: the file is empty or truncated ({len(lines)} lines)")
-    names = lines[header]
-    for number, line in enumerate(lines[header:], start=header + 1):
-        if len(line) != len(names):
-            raise error(
-                f"{path.name}: line {number} has {len(line)} fields instead of {len(names)}; truncated?"
-            )
-    twice = repeated(name for name in names if name)
-    if twice is not None:
-        raise error(f"{path.name}: two columns are called {twice!r}")
-    for column in columns:
-        if column not in names:
-            raise error(f"{path.name}: column {column!r} is missing{nearest(column, names)}")
+    _lines(text, path.name, error, columns, header)
     try:
         return pd.read_csv(io.StringIO(text), header=header)
     except (ValueError, OverflowError) as reason:  # pandas' own errors are ValueErrors
         raise error(f"{path.name}: not a table of comma-separated values ({one_line(reason)})") from reason
+
+
+def read_rows(path: Path, error: type[OneLineError], columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows of a CSV file as texts by column; arguments and errors are those of :func:`read_table`."""
+    text = decode(read_bytes(path, error), path.name, error)
+    names, *rows = _lines(text, path.name, error, columns)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _lines(
+    text: str, name: str, error: type[OneLineError], columns: Sequence[str], header: int = 0
+) -> list[list[str]]:
+    """The fields of the header and of each line below it, as many everywhere; empty lines are left out."""
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except csv.Error as reason:
+        raise error(f"{name}: not a table of comma-separated values ({one_line(reason)})") from reason
+    if len(lines) <= header + 1:
+        raise error(f"{name}: the file is empty or truncated ({len(lines)} lines)")
+    names = lines[header]
+    for number, line in enumerate(lines[header:], start=header + 1):
+        if len(line) != len(names):
+            raise error(f"{name}: line {number} has {len(line)} fields instead of {len(names)}; truncated?")
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise error(f"{name}: column {name!r} stands {times} times in the file")
+    for column in columns:
+        if column not in names:
+            raise error(f"{name}: column {column!r} is missing{nearest(column, names)}")
+    return lines[header:]
 
 
 def numbers(frame: pd.DataFrame, columns: Sequence[str], where: str, error: type[OneLineError]) -> np.ndarray:

@@ -189,8 +189,8 @@ def _check_depth(value: Any, name: str, error: type[OneLineError]) -> None:
         depth += 1
 
 
-def one_line(reason: BaseException) -> str:
-    """What an exception says, in one line of at most 300 characters."""
+def one_line(reason: BaseException | str) -> str:
+    """What an exception or a text says, in one line of at most 300 characters."""
     text = " ".join(str(reason).split()) or type(reason).__name__
     return text if len(text) <= 300 else text[:299] + "…"
 

@@ -16,6 +16,7 @@ import platform
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 import warnings
@@ -35,6 +36,7 @@ from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, fields_of, resolve, values_of
 from lib.statistics import mean_interval
+from lib.typed_paths import typed_path
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD_NAME = "results.json"
@@ -90,7 +92,7 @@ class Run(Generic[Settings]):
             profile, seed, accelerator, data, out_dir, overrides: the notebook's parameters cell. ``out_dir=None`` is the
                 folder of papermill's output notebook where papermill names it (``--inject-output-path``), and else a folder
                 of the run's own, ``runs/<slug>/<profile>-seed<seed>-<run id>``; ``PAPERS_RUNS`` names another place than
-                ``runs``.
+                ``runs``. In both ``~`` is the home folder.
 
         Raises:
             ParameterError: for a wrong value; nothing has been written then.
@@ -105,7 +107,7 @@ class Run(Generic[Settings]):
             raise ParameterError(f"out_dir={out_dir!r} is not a folder's path or None")
         run_id, notebook = uuid.uuid4().hex, papermill_output()
         if out_dir is not None:
-            folder = Path(out_dir)
+            folder = typed_path("out_dir", out_dir)
         elif notebook is not None:
             folder = notebook.parent
         else:
@@ -114,6 +116,10 @@ class Run(Generic[Settings]):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ParameterError(f"out_dir={str(folder)!r} cannot be made ({error.strerror})") from error
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:  # now, and not when the run is over
+            raise ParameterError(f"out_dir={str(folder)!r} cannot be written ({error.strerror})") from error
         limit_threads()
         seed_everything(seed)
         if device.type == "cuda":
@@ -416,8 +422,12 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def runs_folder() -> Path:
-    """Where runs lie that name no folder: ``$PAPERS_RUNS``, or ``runs`` in the repository."""
-    return Path(os.environ.get(RUNS_VARIABLE) or ROOT / "runs").expanduser()
+    """Where runs lie that name no folder: ``$PAPERS_RUNS``, or ``runs`` in the repository.
+
+    Raises:
+        ParameterError: for a variable that spells no path.
+    """
+    return typed_path(RUNS_VARIABLE, os.environ.get(RUNS_VARIABLE) or ROOT / "runs")
 
 
 def papermill_output() -> Path | None:
@@ -453,6 +463,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None where the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

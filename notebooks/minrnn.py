@@ -265,11 +265,12 @@ show(
 # batches and the same data per seed.
 
 # %%
+from lib import tiny_shakespeare
 from lib.minrnn import decision_model, formal_languages, language_model, selective_copying
 from lib.minrnn.pendulum import collect, score_scale
 from lib.workers import Workers
 
-paths = run.fetch(language_model.FILE)
+paths = run.fetch(tiny_shakespeare.FILE)
 scale = score_scale(settings.decision_episodes, run.seed)
 workers = Workers(settings.workers, run.device)
 depth = workers.start(selective_copying.train_copying, experiments.depth_jobs(run))

@@ -65,7 +65,7 @@ def test_a_table_has_the_numbers_of_pandas(tmp_path: Path) -> None:
         (b"a,b\n", "empty or truncated"),
         (b"a,b\n1,2\n3\n", "line 3 has 1 fields instead of 2"),
         (b"a,b\n1,2,3\n", "line 2 has 3 fields instead of 2"),
-        (b"a,a\n1,2\n", "two columns are called 'a'"),
+        (b"a,a\n1,2\n", "column 'a' stands 2 times"),
         (b"a,bb\n1,2\n", r"column 'b' is missing; did you mean 'bb'"),
         ("a,b\né,2\n".encode("latin-1"), "Latin-1"),
         ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),

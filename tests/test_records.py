@@ -71,6 +71,32 @@ def test_an_out_dir_that_cannot_be_made(tmp_path: Path) -> None:
         start(tmp_path / "file" / "below")
     with pytest.raises(ParameterError, match="out_dir=3"):
         start(3)  # type: ignore[arg-type]
+    if Path("/proc/self").is_dir():  # a folder in which nobody makes a file
+        with pytest.raises(ParameterError, match=r"out_dir='/proc/self' cannot be written"):
+            start(Path("/proc/self"))
+
+
+@pytest.mark.parametrize("out_dir", ["", " ", "'runs'", "file:///tmp/runs", "~nobody-of-this-name", "a\0b"])
+def test_an_out_dir_that_spells_no_folder_leaves_nothing(
+    out_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="out_dir=") as caught:
+        start(out_dir)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert start("~/x").out_dir == (tmp_path / "home" / "x").resolve()
+    monkeypatch.setenv(records.RUNS_VARIABLE, "~/runs")
+    assert records.runs_folder() == tmp_path / "home" / "runs"
+    assert not (tmp_path / "~").exists()
+    monkeypatch.setenv(records.RUNS_VARIABLE, "'runs'")
+    with pytest.raises(ParameterError, match="it should be PAPERS_RUNS=runs"):
+        records.runs_folder()
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ import html
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lib.atomic import write_text
+from lib.claims import VERDICTS
+from lib.plain_files import one_line, read_json
+from lib.profiles import OneLineError
 
 RUN_COLUMNS = ["chapter", "profile", "variant", "seed"]
 COLUMNS = [
@@ -35,6 +38,9 @@ COLUMNS = [
     "peak_memory_mb",
     "overrides",
 ]
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", " ")
+"""What a text begins with that spreadsheets take for a formula, or strip in search of one."""
+
 REQUIRED = ("slug", "profile", "seed", "metrics", "verdicts")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a; }
@@ -44,7 +50,7 @@ th, td { border-bottom: 1px solid #ccc; padding: .25rem .6rem; text-align: left;
 """
 
 
-class RecordError(ValueError):
+class RecordError(OneLineError, ValueError):
     """A ``results.json`` that cannot be read as a run's record."""
 
 
@@ -54,41 +60,82 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     The folder ``<chapter>/<profile>/<variant>/seed<seed>`` names the run; chapter, profile and seed must be those of the record.
 
     Raises:
-        RecordError: one line, if the file is no JSON object, misses a field, or lies in the wrong folder.
+        RecordError: one line, if the file is no record of a run, lies in the wrong folder, or holds a text that a spreadsheet would run.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not valid JSON ({error})") from error
+    record = read_json(path, RecordError, str(path))
     missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
     if missing:
         raise RecordError(f"{path}: not a run record, it lacks {', '.join(missing)}")
-    *_, chapter, profile, variant, seed = path.parent.parts
+    if isinstance(record["seed"], bool) or not isinstance(record["seed"], int):
+        raise RecordError(f"{path}: seed is not a whole number")
+    chapter, profile, variant, seed = ("", *path.absolute().parent.parts)[-4:]
     if (chapter, profile, seed) != (record["slug"], record["profile"], f"seed{record['seed']}"):
         found = f"{record['slug']}/{record['profile']}/seed{record['seed']}"
-        raise RecordError(f"{path}: holds the record of another run ({found})")
+        raise RecordError(f"{path}: holds the record of another run ({one_line(found)})")
+    overrides = _mapping(path, record.get("overrides") or {}, "overrides")
     common = {
         "chapter": chapter,
         "profile": profile,
         "variant": variant,
         "seed": record["seed"],
-        **{
-            key: record.get(key)
-            for key in ("data_source", "device", "commit", "wall_time_s", "peak_memory_mb")
-        },
-        "overrides": json.dumps(record.get("overrides") or {}, sort_keys=True),
+        **{key: _text(path, record.get(key), key) for key in ("data_source", "device", "commit")},
+        **{key: _number(path, record.get(key), key) for key in ("wall_time_s", "peak_memory_mb")},
+        "overrides": json.dumps(overrides, sort_keys=True),
     }
-    rows = []
-    for name, metric in record["metrics"].items():
-        low = (
-            -math.inf if metric["low"] is None else metric["low"]
-        )  # JSON has no infinity: one seed, no interval
-        high = math.inf if metric["high"] is None else metric["high"]
-        numbers = {"value": metric["mean"], "low": low, "high": high, "unit": metric.get("unit", "")}
-        rows.append({**common, "kind": "metric", "name": name, **numbers, "verdict": ""})
-    for claim, verdict in record["verdicts"].items():
-        rows.append({**common, "kind": "verdict", "name": claim, "unit": "", "verdict": verdict})
+    rows = [common | row for row in (*_metric_rows(path, record), *_verdict_rows(path, record))]
+    for cell in (cell for row in rows for cell in row.values()):
+        if isinstance(cell, str) and cell.startswith(FORMULA):
+            raise RecordError(f"{path}: {cell[:40]!r} begins as a formula does; no spreadsheet should run it")
     return rows
+
+
+def _metric_rows(path: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, metric in _mapping(path, record["metrics"], "metrics").items():
+        mean, low, high = (
+            _number(path, _mapping(path, metric, name).get(key), f"{name}: {key}")
+            for key in ("mean", "low", "high")
+        )
+        if mean is None:
+            raise RecordError(f"{path}: metric {name!r} has no mean")
+        low = -math.inf if low is None else low  # JSON has no infinity: one seed, no interval
+        high = math.inf if high is None else high
+        unit = _text(path, metric.get("unit", ""), f"{name}: unit")
+        yield {
+            "kind": "metric",
+            "name": name,
+            "value": mean,
+            "low": low,
+            "high": high,
+            "unit": unit,
+            "verdict": "",
+        }
+
+
+def _verdict_rows(path: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for claim, verdict in _mapping(path, record["verdicts"], "verdicts").items():
+        if verdict not in VERDICTS:
+            raise RecordError(f"{path}: {claim}: {verdict!r} is no verdict")
+        yield {"kind": "verdict", "name": claim, "unit": "", "verdict": verdict}
+
+
+def _mapping(path: Path, value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: {what} is not a mapping of names")
+    return value
+
+
+def _text(path: Path, value: Any, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise RecordError(f"{path}: {what} is not a text")
+    return value
+
+
+def _number(path: Path, value: Any, what: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise RecordError(f"{path}: {what} is not a number")
+    if value is not None and abs(value) > sys.float_info.max:
+        raise RecordError(f"{path}: {what} is too large a number")
+    return value
 
 
 def tidy_table(records: Iterable[Path]) -> pd.DataFrame:
@@ -180,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         collect(records, options.folder / "results.csv", options.folder / "summary.html")
-    except RecordError as error:
+    except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{len(records)} runs collected into {options.folder / 'results.csv'} and summary.html")

@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 
 from lib.fingerprint import ROOT, cells_fingerprint, content_hash
+from lib.plain_files import one_line, read_text
 from lib.profiles import (
     ACCELERATORS,
     DATA_POLICIES,
@@ -31,6 +32,7 @@ from lib.profiles import (
     nearest,
     resolve,
 )
+from lib.typed_paths import typed_path
 
 KEYS = (
     "chapters",
@@ -99,7 +101,7 @@ def read_sweep(config: Mapping[str, Any]) -> Sweep:
             raise ParameterError(
                 f"sweep: unknown key {key!r}{nearest(key, KEYS)}; allowed: {', '.join(KEYS)}"
             )
-    notebooks = str(config.get("notebooks", "notebooks"))
+    notebooks = _folder(config, "notebooks", "notebooks")
     known = sorted(path.stem for path in Path(notebooks).glob("*.ipynb"))
     if not known:
         raise ParameterError(f"sweep: notebooks={notebooks!r} holds no notebook")
@@ -110,9 +112,9 @@ def read_sweep(config: Mapping[str, Any]) -> Sweep:
     for chapter, variants in chapters.items():
         choose("sweep: chapter", chapter, known)
         for variant, changes in _variants(chapter, variants).items():
-            if not re.fullmatch(r"[\w.=+-]+", str(variant)) or str(variant) in (".", ".."):
+            if not re.fullmatch(r"\w[\w.=+-]*", str(variant)):
                 raise ParameterError(
-                    f"sweep: variant {variant!r} of {chapter} names a folder: letters, digits and . _ = + - only"
+                    f"sweep: variant {variant!r} of {chapter} names a folder: a letter or digit first, then letters, digits and . _ = + -"
                 )
             settings = _mapping(
                 changes or {}, f"chapters: {chapter}: {variant}", "setting -> value", empty=True
@@ -129,7 +131,7 @@ def read_sweep(config: Mapping[str, Any]) -> Sweep:
     return Sweep(
         jobs=jobs,
         overrides=overrides,
-        out=str(config.get("out", "runs/sweep")).rstrip("/"),
+        out=_folder(config, "out", "runs/sweep"),
         notebooks=notebooks,
         accelerator=choose("sweep: accelerator", config.get("accelerator", "auto"), ACCELERATORS),
         data=choose("sweep: data", config.get("data", "auto"), DATA_POLICIES),
@@ -175,8 +177,22 @@ def fingerprint(notebook: Path, profile: str) -> str:
     """A hash of the code behind a run: the notebook's code cells and, for a chapter of the book, the modules it imports.
 
     Snakemake keeps it with each run, so that a run is redone when its code changes and not when its wording does.
+
+    Raises:
+        ParameterError: if the file is not a notebook.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    text = read_text(notebook, ParameterError)
+    try:
+        cells = nbformat.reads(text, as_version=4).cells
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        nbformat.ValidationError,
+    ) as error:
+        raise ParameterError(f"sweep: {notebook} is not a notebook ({one_line(error)})") from error
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     digest = hashlib.sha256(cells_fingerprint(code, notebook.name).encode())
     if notebook.resolve().parent == ROOT / "notebooks" and notebook.with_suffix(".py").is_file():
@@ -189,6 +205,16 @@ def _list(config: Mapping[str, Any], key: str, default: list[Any]) -> list[Any]:
     if not isinstance(value, list) or not value:
         raise ParameterError(f"sweep: {key}={value!r} is not a list with at least one entry")
     return value
+
+
+def _folder(config: Mapping[str, Any], key: str, default: str) -> str:
+    value = config.get(key, default)
+    if not isinstance(value, str):
+        raise ParameterError(f"sweep: {key}={value!r} is not a folder's path")
+    path = typed_path(f"sweep: {key}", value)
+    if path == Path(path.anchor or "."):
+        raise ParameterError(f"sweep: {key}={value!r} is no folder of the sweep's own")
+    return path.as_posix()
 
 
 def _number(value: Any) -> Any:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,11 +21,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib import numeric_files
 from lib.adaptive_teachers.sequence_policy import effective_support, log_partition
 from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.datasets import DataError
@@ -117,10 +116,17 @@ class TreeEnsemble:
         """Build from per-tree child numbers, as the file has them.
 
         Raises:
-            DataError: if a threshold is not ½ (the trees would ask something else), or a child lies outside its tree.
+            DataError: if the arrays do not fit each other, a threshold is not ½ (the trees would ask something else), an inner node asks for
+                no symbol of the strings, or a child lies outside its tree or does not come after its parent, so that a walk might not end.
         """
-        offsets = arrays["tree_offset"].astype(np.int64)
+        offsets = arrays["tree_offset"].ravel().astype(np.int64)
         leaf = arrays["is_leaf"].astype(bool)
+        nodes = [arrays[name] for name in ("value", "feature", "threshold", "left", "right")]
+        whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == leaf.size
+        if arrays["baseline"].size != 1 or any(array.shape != (leaf.size,) for array in (leaf, *nodes)):
+            raise DataError("sehstr_gbtr.npz: the arrays of the nodes differ in length")
+        if not whole or (np.diff(offsets) < 1).any():
+            raise DataError("sehstr_gbtr.npz: the nodes are not divided into trees")
         if not np.all(arrays["threshold"][~leaf] == 0.5):
             raise DataError(
                 "sehstr_gbtr.npz: a threshold is not 0.5; the trees do not ask for single symbols"
@@ -129,15 +135,15 @@ class TreeEnsemble:
         start = np.repeat(offsets[:-1], sizes)
         end = np.repeat(offsets[1:], sizes)
         left, right = (arrays[side].astype(np.int64) + start for side in ("left", "right"))
-        inner = ~leaf
-        if (
-            len(start) != len(leaf)
-            or ((left >= end) | (right >= end) | (left < start) | (right < start))[inner].any()
-        ):
-            raise DataError("sehstr_gbtr.npz: a node's child lies outside its tree")
+        inner, own = ~leaf, np.arange(leaf.size)
+        if ((left >= end) | (right >= end) | (left <= own) | (right <= own))[inner].any():
+            raise DataError("sehstr_gbtr.npz: a node's child lies outside its tree or before the node")
+        asked = arrays["feature"][inner]
+        if ((asked < 0) | (asked >= space.length * space.symbols)).any():
+            raise DataError("sehstr_gbtr.npz: a node asks for a symbol that no string has")
         return cls(
             space,
-            float(arrays["baseline"]),
+            float(arrays["baseline"].item()),
             torch.from_numpy(arrays["value"].astype(np.float64)),
             torch.from_numpy(np.where(leaf, 0, arrays["feature"]).astype(np.int64)),
             torch.from_numpy(np.where(leaf, 0, left)),
@@ -387,17 +393,10 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...] | None]) -> dic
     Raises:
         DataError: if the file cannot be read, an array is missing, or has another shape or a value that is not finite.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = sorted(set(shapes) - set(file.files))
-            if missing:
-                raise DataError(
-                    f"{path.name}: no array {missing[0]!r}; it holds {', '.join(sorted(file.files))}"
-                )
-            arrays = {name: file[name] for name in shapes}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name} cannot be read ({type(error).__name__}): {error}") from error
+    arrays = numeric_files.read_arrays(path, DataError, list(shapes))
     for name, shape in shapes.items():
+        if arrays[name].dtype.kind == "U":
+            raise DataError(f"{path.name}: array {name!r} holds text, not numbers")
         if shape is not None and arrays[name].shape != shape:
             raise DataError(
                 f"{path.name}: array {name!r} has the shape {arrays[name].shape}, expected {shape}"
@@ -488,17 +487,16 @@ def read_rna_constants(path: Path, beta: float) -> dict[str, float]:
     """log Z, expected score and scale of one RNA task at the exponent β, from its table of full enumerations.
 
     Raises:
-        DataError: for a missing column or exponent.
+        DataError: for a file that is no table, a missing column or exponent, or a value that is no finite number.
     """
     columns = ("reward_exp", "logz_scaled", "expected_reward_scaled", "scale")
-    frame = pd.read_csv(path)
-    missing = [c for c in columns if c not in frame.columns]
-    if missing:
-        raise DataError(f"{path.name}: no column {missing[0]!r}; it has {', '.join(frame.columns)}")
-    rows = frame[frame["reward_exp"] == beta]
+    values = numeric_files.numbers(
+        numeric_files.read_table(path, DataError, columns), columns, path.name, DataError
+    )
+    rows = values[values[:, 0] == beta]
     if len(rows) != 1:
         raise DataError(f"{path.name}: {len(rows)} rows for the exponent {beta:g}, expected one")
-    return {c: float(rows[c].iloc[0]) for c in columns}
+    return dict(zip(columns, rows[0].tolist(), strict=True))
 
 
 def _standin(name: str, space: SequenceSpace, sizes: TaskSizes) -> SequenceTask:

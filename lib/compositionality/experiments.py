@@ -6,7 +6,6 @@ formulas in their docstrings. A *separation* is I_d(k = 1) − I_d(k = 4), the s
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from lib import tiny_shakespeare
 from lib.checkpoints import Kept, set_aside
 from lib.compositionality import kolmogorov, natural_text
 from lib.compositionality.bag_of_words import bag_of_words
@@ -39,6 +39,8 @@ from lib.compositionality.question_answering import Language
 from lib.compositionality.shuffles import MODES, shuffle_lines
 from lib.datasets import DataError
 from lib.digest import digest
+from lib.numeric_files import numbers, read_table
+from lib.plain_files import decode, read_gzip
 from lib.records import Run, write_json
 
 Job = tuple[Any, ...]
@@ -94,7 +96,7 @@ def load_inputs(run: Run[Settings]) -> Inputs:
         "compositionality/kolmogorov_gzip_official.csv",
         "compositionality/pythia_zero_shot.csv",
         "compositionality/pile_sample_17w.txt.gz",
-        natural_text.FILE,
+        tiny_shakespeare.FILE,
     )
     if paths is None:
         prompts = standin_prompts(run.seed)
@@ -113,7 +115,7 @@ def load_inputs(run: Run[Settings]) -> Inputs:
         kolmogorov.read_official_sizes(paths[3]),
         read_zero_shot(paths[4]),
         read_pile(paths[5]),
-        natural_text.read_text(paths[6]),
+        tiny_shakespeare.read_plays(paths[6], natural_text.SHORTEST),
     )
 
 
@@ -121,13 +123,11 @@ def read_zero_shot(path: Path) -> pd.DataFrame:
     """Zero-shot accuracies of Pythia: columns task, model_size, step, acc, acc_stderr.
 
     Raises:
-        DataError: for a missing column or an accuracy outside 0..1.
+        DataError: for a file that is no table, a missing column, or an accuracy outside 0..1.
     """
-    frame = pd.read_csv(path)
-    for column in ("task", "model_size", "step", "acc", "acc_stderr"):
-        if column not in frame.columns:
-            raise DataError(f"{path.name} lacks the column {column}")
-    if not frame["acc"].between(0, 1).all():
+    frame = read_table(path, DataError, ("task", "model_size", "step", "acc", "acc_stderr"))
+    accuracy = numbers(frame, ["step", "acc", "acc_stderr"], path.name, DataError)[:, 1]
+    if not ((accuracy >= 0) & (accuracy <= 1)).all():
         raise DataError(f"{path.name} holds an accuracy outside 0..1")
     return frame
 
@@ -138,11 +138,8 @@ def read_pile(path: Path) -> list[str]:
     Raises:
         DataError: for a file that is no gzip file of text.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-            return file.read().removesuffix("\n").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} is not a gzip file of text") from error
+    text = decode(read_gzip(path, DataError), path.name, DataError)
+    return text.removesuffix("\n").split("\n")
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -341,7 +338,13 @@ def read_part(path: Path, label: str) -> tuple[tuple[float, ...], Tables] | None
         if content.pop("digest") != digest(content):
             raise ValueError("another checksum")
         return tuple(content["fingerprint"]), Tables(**content["tables"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # cut, other bytes, or another kind of JSON
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # cut, other bytes, another JSON
         set_aside(path, label, "the model is measured anew")
         return None
 

@@ -9,7 +9,6 @@ The paper's text speaks of 12 semantic categories; the released generator and ev
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.datasets import DataError
+from lib.numeric_files import read_arrays
+from lib.plain_files import read_json
 
 SLOTS = (
     "quality_adjectives",
@@ -101,13 +102,13 @@ class Lexicon:
         Raises:
             DataError: for a file that is not JSON or lacks a list.
         """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            return cls(tuple(tuple(raw["categories"][name]) for name in SLOTS), real=True)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path.name} is not a JSON file") from error
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path.name} lacks the word list {error}") from error
+        raw = read_json(path, DataError)
+        lists = raw.get("categories") if isinstance(raw, dict) else None
+        for name in SLOTS:
+            entries = lists.get(name) if isinstance(lists, dict) else None
+            if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+                raise DataError(f"{path.name} lacks the word list {name!r}")
+        return cls(tuple(tuple(raw["categories"][name]) for name in SLOTS), real=True)
 
     @classmethod
     def standin(cls, seed: int) -> Lexicon:
@@ -236,13 +237,9 @@ def load_prompts(path: Path, columns: int = 13) -> dict[str, np.ndarray]:
     Raises:
         DataError: if the file is no array archive, or an array has the wrong shape, type or values.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path.name} is not an archive of arrays") from error
+    arrays = read_arrays(path, DataError)
     for name, array in arrays.items():
-        if array.ndim != 2 or array.shape[1] != columns or array.dtype != np.uint8:
+        if array.ndim != 2 or array.shape[1] != columns or len(array) == 0 or array.dtype != np.uint8:
             raise DataError(f"{path.name}: {name} has the shape {array.shape} and type {array.dtype}")
         if array.max() >= WORDS_PER_SLOT:
             raise DataError(f"{path.name}: {name} holds word numbers above {WORDS_PER_SLOT - 1}")

@@ -15,6 +15,7 @@ import pandas as pd
 from lib.compositionality.grammar import COUPLINGS, KOLMOGOROV_TEMPLATE, Lexicon
 from lib.compositionality.shuffles import shuffle_lines
 from lib.datasets import DataError
+from lib.numeric_files import numbers, read_table
 
 LEVEL = 6
 """gzip's default level, the official one."""
@@ -51,15 +52,13 @@ def read_official_sizes(path: Path) -> dict[str, int]:
     """The 32 released sizes, file name → bytes.
 
     Raises:
-        DataError: for a missing column or a size that is no positive number.
+        DataError: for a file that is no table, a missing column, or a size that is no positive whole number.
     """
-    frame = pd.read_csv(path)
-    missing = {"file", "gzip_bytes"} - set(frame.columns)
-    if missing:
-        raise DataError(f"{path.name} lacks the column {sorted(missing)[0]}")
-    if not (pd.to_numeric(frame["gzip_bytes"], errors="coerce") > 0).all():
-        raise DataError(f"{path.name} holds a size that is no positive number")
-    return dict(zip(frame["file"], frame["gzip_bytes"].astype(int), strict=True))
+    frame = read_table(path, DataError, ("file", "gzip_bytes"))
+    sizes = numbers(frame, ["gzip_bytes"], path.name, DataError)[:, 0]
+    if not ((sizes > 0) & (sizes % 1 == 0)).all():
+        raise DataError(f"{path.name} holds a size that is no positive whole number")
+    return dict(zip(map(str, frame["file"]), sizes.astype(int), strict=True))
 
 
 def official_name(k: int, shuffled: bool, slots: int = 13) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -22,15 +21,16 @@ from lib.compositionality.geometry import Tables, checkpoint_tables
 from lib.compositionality.grammar import Lexicon
 from lib.compositionality.language_model import GPT, GPTConfig
 from lib.compositionality.shuffles import MODES, shuffle_lines
-from lib.datasets import DataError
 from lib.records import Run
+from lib.tiny_shakespeare import TRAIN_SHARE
 from lib.training import fit, make_trainer
 
-FILE = "tinyshakespeare/input.txt"
 WINDOW = 192
 """Characters of a training window; the longest sentence of the grammar has fewer."""
 
-_TRAIN_SHARE = 0.9
+SHORTEST = 10 * (WINDOW + 1) + 1
+"""Characters that a corpus needs, so that its last tenth holds a window and the character after it."""
+
 _TRAINING, _HELD_OUT, _STANDIN = 3, 4, 5
 _SYLLABLES = [c + v for c in "bdfghklmnprst" for v in "aeiou"]
 
@@ -56,21 +56,6 @@ class Characters:
             raise ValueError(f"the alphabet lacks {unknown[0]!r}")
         number = {character: i for i, character in enumerate(self.alphabet)}
         return torch.tensor([number[character] for character in text])
-
-
-def read_text(path: Path) -> str:
-    """The corpus.
-
-    Raises:
-        DataError: if the file is not UTF-8 text, or too short to be split into windows.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not a UTF-8 text file") from error
-    if len(text) * (1 - _TRAIN_SHARE) <= WINDOW + 1:
-        raise DataError(f"{path.name} has {len(text)} characters, too few for windows of {WINDOW}")
-    return text
 
 
 def standin_text(seed: int, words: int = 20_000) -> str:
@@ -107,7 +92,7 @@ class TextData(lightning.LightningDataModule):
 
     def __init__(self, codes: Tensor, batch: int, seed: int, n_held_out: int = 64) -> None:
         super().__init__()
-        cut = int(_TRAIN_SHARE * len(codes))
+        cut = int(TRAIN_SHARE * len(codes))
         self.codes, self.batch, self.seed = codes[:cut], batch, seed
         self.held_out = windows(codes[cut:], n_held_out, np.random.default_rng([seed, _HELD_OUT]))
 

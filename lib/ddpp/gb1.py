@@ -7,7 +7,10 @@ exponent 1. Fitness was computed from the same counts: a real, measured target, 
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ from torch import Tensor
 from lib.atomic import replacing
 from lib.datasets import DataError
 from lib.ddpp.exact_law import Space, space_of
+from lib.numeric_files import read_arrays
+from lib.plain_files import LARGEST, one_line
 from lib.profiles import choose
 from lib.records import Run
 
@@ -99,18 +104,18 @@ def read_landscape(path: Path) -> Landscape:
     Raises:
         DataError: for a file without the keys, or with values that cannot be.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in KEYS if key not in file.files]
-            if missing:
-                raise DataError(f"{path.name}: {missing[0]!r} is missing")
-            variants, before, after, fitness = (file[key] for key in KEYS[:4])
-            alphabet = "".join(file["alphabet"])
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name} cannot be read ({error})") from error
-    if alphabet != ALPHABET or variants.ndim != 2 or variants.shape[1] != len(SITES) or len(variants) == 0:
+    arrays = read_arrays(path, DataError, KEYS)
+    variants, before, after, fitness = (arrays[key] for key in KEYS[:4])
+    words = (len(variants) if variants.ndim else 0, len(SITES))
+    alphabet = "".join(map(str, arrays["alphabet"].flat))
+    if alphabet != ALPHABET or variants.shape != words or len(variants) == 0:
         raise DataError(f"{path.name}: expected variants (N, {len(SITES)}) over {ALPHABET}")
-    if int(variants.max()) >= len(ALPHABET) or min(before.min(), after.min()) < 0 or fitness.min() < 0:
+    for key, array in zip(KEYS[1:4], (before, after, fitness), strict=True):
+        if array.shape != words[:1] or array.dtype.kind not in "iuf":
+            raise DataError(f"{path.name}: {key!r} is no list of {len(variants)} numbers")
+        if not (np.isfinite(array) & (array >= 0)).all() or array.sum() == 0:
+            raise DataError(f"{path.name}: a symbol, a count or a fitness is out of range")
+    if variants.dtype.kind not in "iu" or variants.min() < 0 or variants.max() >= len(ALPHABET):
         raise DataError(f"{path.name}: a symbol, a count or a fitness is out of range")
     return _landscape(variants, before, after, fitness)
 
@@ -167,12 +172,21 @@ def convert_flip(public: Sequence[Path], target: Path) -> None:
     try:
         with zipfile.ZipFile(public[0]) as archive:
             names = [name for name in archive.namelist() if Path(name).name == "four_mutations_full_data.csv"]
-            with archive.open(names[0]) as file:
-                table = pd.read_csv(file, usecols=[*columns, "Fitness"], dtype={**columns, "Fitness": float})
-    except (OSError, ValueError, IndexError, zipfile.BadZipFile) as error:
-        raise DataError(f"{public[0].name} is not FLIP's archive of the GB1 table ({error})") from error
+            if archive.getinfo(names[0]).file_size > LARGEST:
+                raise ValueError(f"it unpacks to more than {LARGEST >> 20} MiB")
+            content = archive.read(names[0])
+        table = pd.read_csv(
+            io.BytesIO(content), usecols=[*columns, "Fitness"], dtype={**columns, "Fitness": float}
+        )
+    except (
+        *(OSError, EOFError, ValueError, IndexError, OverflowError, RuntimeError, NotImplementedError),
+        *(struct.error, zlib.error, zipfile.BadZipFile),
+    ) as error:  # what the reader of archives raises depends on which byte is wrong
+        raise DataError(
+            f"{public[0].name} is not FLIP's archive of the GB1 table ({one_line(error)})"
+        ) from error
     words = table["Variants"].tolist()
-    if any(len(word) != len(SITES) or set(word) - set(ALPHABET) for word in words):
+    if not words or any(len(str(word)) != len(SITES) or set(str(word)) - set(ALPHABET) for word in words):
         raise DataError(f"{public[0].name}: a variant is not a word of {len(SITES)} amino acids")
     variants = np.array([[ALPHABET.index(c) for c in word] for word in words], dtype=np.uint8)
     with replacing(target) as temporary, open(temporary, "wb") as file:

@@ -45,6 +45,7 @@ from lib.ddpp.proteins import (
 from lib.ddpp.rewards import Reward
 from lib.ddpp.samplers import sample
 from lib.ddpp.steering import steer
+from lib.plain_files import read_bytes, read_text
 from lib.records import Run
 
 Result = TypeVar("Result")
@@ -174,11 +175,7 @@ def read_target(path: Path) -> tuple[str, np.ndarray]:
     Raises:
         DataError: if the file cannot be read or holds no protein, or biotite is missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}") from error
-    atoms = read_pdb(text)
+    atoms = read_pdb(read_text(path, DataError))
     from biotite.sequence import ProteinSequence
 
     chain = atoms[(atoms.chain_id == atoms.chain_id[0]) & (atoms.atom_name == "CA") & ~atoms.hetero]
@@ -200,7 +197,7 @@ def protein_experiment(
     """
     s = run.settings
     prior = load_protein_denoiser(s.hub_protein_model, s.hub_protein_length, run.device)
-    shrunk = [Path(name).read_bytes() for name in s.hub_shrink_targets]
+    shrunk = [read_bytes(Path(name), DataError) for name in s.hub_shrink_targets]
     known: dict[str, Fold] = {}
 
     def fold(sequence: str) -> Fold:
@@ -326,10 +323,7 @@ def encode_reviews(path: Path, tokenizer: Any, length: int) -> Tensor:
     Raises:
         DataError: if the file cannot be read or holds no line.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}") from error
+    lines = [line for line in read_text(path, DataError).splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{path.name} holds no review")
     end = tokenizer.eos_token_id

@@ -6,7 +6,6 @@ raises one :class:`~lib.datasets.DataError`; the experiments turn it into a visi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from lib.datasets import DataError, note_hub_silence, only_cached
 from lib.ddpp.dit import DiT
 from lib.ddpp.proteins import RESIDUES
 from lib.ddpp.rewards import Reward
+from lib.plain_files import read_json
 
 SYMBOLS = "LAGVSERTIDPKQNFYMHWC"
 """The twenty residues in the order of ESM's vocabulary, where they are the tokens 4 to 23."""
@@ -273,7 +273,10 @@ def load_mdlm(source: str, n_tokens: int, device: torch.device, heads: int | Non
             state[own] = tensor.float()
     if heads is None:
         path = folder / "config.json"
-        heads = int(json.loads(path.read_text(encoding="utf-8"))["n_heads"]) if path.is_file() else 12
+        config = read_json(path, DataError) if path.is_file() else {"n_heads": 12}
+        heads = config.get("n_heads") if isinstance(config, dict) else None
+        if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
+            raise DataError(f"{source}: config.json has no number of attention heads 'n_heads'")
     if "body.embedding" not in state:
         raise DataError(f"{source} holds no embedding of MDLM")
     outcomes, width = state["body.embedding"].shape

@@ -6,12 +6,11 @@ with V > 2 symbols it is the grey level, floor(V · grey / 256).
 
 from __future__ import annotations
 
-import gzip
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from torch import Tensor
 
 from lib.atomic import replacing
 from lib.datasets import DataError
+from lib.numeric_files import read_arrays
+from lib.plain_files import read_gzip
 
 TRAIN_10K = "ddpp/mnist_train10k.npz"
 TEST_10K = "ddpp/mnist_test10k.npz"
@@ -91,19 +92,15 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         DataError: if the file is no such file, or is truncated.
     """
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path.name} is not a whole gzip file: {error}") from error
-    if len(raw) < 8 or raw[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path.name} is not an IDX file of unsigned bytes")
-    n_axes = raw[3]
+    raw = read_gzip(path, DataError)
+    n_axes = raw[3] if len(raw) > 3 else 0
     header = 4 + 4 * n_axes
+    if raw[:3] != b"\x00\x00\x08" or not 0 < n_axes <= 3 or len(raw) < header:
+        raise DataError(f"{path.name} is not an IDX file of unsigned bytes with one to three axes")
     shape = struct.unpack(f">{n_axes}I", raw[4:header])
-    values = np.frombuffer(raw, dtype=np.uint8, offset=header)
-    if values.size != int(np.prod(shape)):
-        raise DataError(f"{path.name}: its header promises {shape}, it holds {values.size} bytes")
-    return values.reshape(shape)
+    if len(raw) - header != math.prod(shape):
+        raise DataError(f"{path.name}: its header promises {shape}, it holds {len(raw) - header} bytes")
+    return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def convert_idx(public: Sequence[Path], target: Path) -> None:
@@ -124,11 +121,10 @@ def read_npz(path: Path) -> LabelledImages:
     Raises:
         DataError: if the file is malformed or lacks an array.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return LabelledImages(file["images"], file["labels"].astype(np.int64))
-    except (KeyError, ValueError, BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{path.name} is not a file of digits: {error}") from error
+    arrays = read_arrays(path, DataError, ["images", "labels"])
+    if arrays["labels"].dtype.kind not in "iu":
+        raise DataError(f"{path.name}: labels are {arrays['labels'].dtype}, not whole numbers")
+    return LabelledImages(arrays["images"], arrays["labels"].astype(np.int64))
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:

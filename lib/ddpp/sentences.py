@@ -7,7 +7,6 @@ perplexity stands for fluency, on sentences of both classes that the diffusion m
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import re
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 
 from lib.datasets import DataError
 from lib.ddpp.rewards import Reward
+from lib.numeric_files import read_rows
 
 FILE = "ddpp/sentiment_sentences.csv"
 SOURCES = ("amazon", "imdb", "yelp")
@@ -44,16 +44,9 @@ def read_sentences(path: Path) -> list[Sentence]:
     """Read the table of sentences.
 
     Raises:
-        DataError: for a missing column, an unknown source or label, or an empty file.
+        DataError: for a file that is no table, a missing column, an unknown source or label, or no row.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name} cannot be read: {error}") from error
-    missing = [c for c in COLUMNS if not rows or c not in rows[0]]
-    if missing:
-        raise DataError(f"{path.name} lacks the column {missing[0]!r}, or holds no row")
+    rows = read_rows(path, DataError, COLUMNS)
     for number, row in enumerate(rows, start=2):
         if row["source"] not in SOURCES or row["label"] not in ("0", "1") or not row["text"]:
             raise DataError(f"{path.name}, row {number}: source, label or text is not valid")

@@ -24,9 +24,7 @@ from lib.minrnn.token_data import (
 )
 from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
 from lib.records import Run
-
-FILE = "tinyshakespeare/input.txt"
-TRAIN_SHARE = 0.9
+from lib.tiny_shakespeare import TRAIN_SHARE, read_plays
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,9 @@ class CharacterText:
         """Read a UTF-8 text file.
 
         Raises:
-            DataError: if the file is not text.
+            DataError: if the file is not text, or too short to be split into two non-empty parts.
         """
-        try:
-            return cls.from_string(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path.name} is not a UTF-8 text file") from error
+        return cls.from_string(read_plays(path, least=2))
 
     def decode(self, codes: Tensor) -> str:
         """Character numbers (N,) as a string."""

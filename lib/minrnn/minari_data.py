@@ -24,6 +24,7 @@ from lib.minrnn.decision_model import (
 from lib.minrnn.pendulum import ScoreScale, Trajectories
 from lib.minrnn.profiles import Settings
 from lib.minrnn.token_model import Architecture, Optimisation
+from lib.plain_files import one_line
 from lib.profiles import OneLineError
 from lib.records import Run
 
@@ -52,7 +53,7 @@ def load_minari(dataset_id: str) -> Trajectories:
         dataset_id: for example ``mujoco/hopper/medium-v0``.
 
     Raises:
-        MinariError: if the package or the data set is missing, in one line that says how to get it.
+        MinariError: if the package or the data set is missing, in one line that says how to get it; if the data set is damaged.
     """
     minari = minari_module()
     try:
@@ -61,6 +62,8 @@ def load_minari(dataset_id: str) -> Trajectories:
         raise MinariError(
             f"data set {dataset_id!r} is not in Minari's store: minari download {dataset_id}"
         ) from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise MinariError(f"data set {dataset_id!r} cannot be read ({one_line(error)})") from error
     return from_minari(dataset)
 
 
@@ -86,11 +89,11 @@ def from_minari(dataset: Any) -> Trajectories:
     observations = np.zeros((n, t, first.observations.shape[1]))
     actions = np.zeros((n, t, first.actions.shape[1]))
     rewards = np.zeros((n, t))
-    for i, (episode, length) in enumerate(zip(episodes, lengths, strict=True)):
-        observations[i, :length] = episode.observations[:length]
-        actions[i, :length] = episode.actions[:length]
-        rewards[i, :length] = episode.rewards[:length]
     try:
+        for i, (episode, length) in enumerate(zip(episodes, lengths, strict=True)):
+            observations[i, :length] = episode.observations[:length]
+            actions[i, :length] = episode.actions[:length]
+            rewards[i, :length] = episode.rewards[:length]
         return Trajectories(observations, actions, rewards, lengths)
     except ValueError as error:
         raise MinariError(f"the Minari data set cannot be used: {error}") from error

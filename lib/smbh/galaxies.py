@@ -9,7 +9,6 @@ Data: ZehaoJin/causalbh, CC BY 4.0, cite Jin et al. 2025, ApJ 979, 212.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib import numeric_files
 from lib.datasets import DataError
+from lib.numeric_files import numbers
 from lib.profiles import choose, nearest
 from lib.records import Run
 
@@ -159,8 +160,8 @@ def read_table(path: Path, variables: Sequence[str], symbols: Mapping[str, str] 
     Raises:
         DataError: for an empty or ragged file, a missing column, or a value that is missing or not a finite number.
     """
-    frame = _read_csv(path, header=0)
-    values = _numbers(frame, [symbols[v] for v in variables], path.name)
+    frame = numeric_files.read_table(path, DataError)
+    values = numbers(frame, [symbols[v] for v in variables], path.name, DataError)
     names = frame["Galaxy"] if "Galaxy" in frame else [f"row {i + 1}" for i in range(len(frame))]
     return Sample(tuple(map(str, names)), tuple(variables), values)
 
@@ -171,10 +172,10 @@ def with_errors(sample: Sample, path: Path) -> Sample:
     Raises:
         DataError: if the file is malformed, an error is negative, or its values differ from the sample's.
     """
-    frame = _read_csv(path, header=0)
+    frame = numeric_files.read_table(path, DataError)
     columns = [SYMBOLS[v] for v in sample.variables]
     check_equal(sample, read_table(path, sample.variables), path.name)
-    errors = _numbers(frame, [error_column(c) for c in columns], path.name)
+    errors = numbers(frame, [error_column(c) for c in columns], path.name, DataError)
     if (errors < 0).any():
         raise DataError(f"{path.name}: a measurement error is negative")
     return Sample(sample.names, sample.variables, sample.values, errors)
@@ -189,13 +190,9 @@ def read_catalogue(path: Path) -> pd.DataFrame:
     """Read the 145-row catalogue, whose SECOND line holds the column names (the first describes them).
 
     Raises:
-        DataError: for a ragged file or a missing column.
+        DataError: for a file that is no table, or a missing column.
     """
-    frame = _read_csv(path, header=1)
-    for column in ("Galaxy", "ETG", "Disk", *SYMBOLS.values()):
-        if column not in frame:
-            raise DataError(f"{path.name}: column {column!r} is missing{nearest(column, frame.columns)}")
-    return frame
+    return numeric_files.read_table(path, DataError, ("Galaxy", "ETG", "Disk", *SYMBOLS.values()), header=1)
 
 
 def cut(catalogue: pd.DataFrame, kind: str) -> Sample:
@@ -204,13 +201,15 @@ def cut(catalogue: pd.DataFrame, kind: str) -> Sample:
     Rows with a missing value in one of the seven base variables are dropped; the order is the catalogue's.
 
     Raises:
-        DataError: if a value of the three further variables is missing in a row that stays.
+        DataError: if a value of the three further variables is missing in a row that stays, or a distance is not positive.
     """
     choose("kind", kind, TYPES)
     early, disk = {"ell": (1, 0), "len": (1, 1), "spr": (0, 1)}[kind]
     rows = catalogue[(catalogue["ETG"] == early) & (catalogue["Disk"] == disk)]
     rows = rows.dropna(subset=[SYMBOLS[v] for v in BASE]).reset_index(drop=True)
-    values = _numbers(rows, [SYMBOLS[v] for v in EXTENDED], f"catalogue ({kind})")
+    values = numbers(rows, [SYMBOLS[v] for v in EXTENDED], f"catalogue ({kind})", DataError)
+    if (values[:, EXTENDED.index("DL")] <= 0).any():
+        raise DataError(f"catalogue ({kind}): column {SYMBOLS['DL']!r} has a distance that is not positive")
     values[:, EXTENDED.index("DL")] = np.log10(values[:, EXTENDED.index("DL")])
     return Sample(tuple(map(str, rows["Galaxy"])), EXTENDED, values)
 
@@ -230,33 +229,6 @@ def check_equal(a: Sample, b: Sample, what: str, names: bool = True) -> None:
     if gap.max() > 1e-12:
         row, column = np.unravel_index(gap.argmax(), gap.shape)
         raise DataError(f"{what} differ in {a.names[row]}, {a.variables[column]}, by {gap.max():.3g}")
-
-
-def _read_csv(path: Path, header: int) -> pd.DataFrame:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [row for row in csv.reader(file) if row]
-    if len(lines) <= header + 1:
-        raise DataError(f"{path.name}: the file is empty or truncated ({len(lines)} lines)")
-    width = len(lines[header])
-    for number, row in enumerate(lines[header:], start=header + 1):
-        if len(row) != width:
-            raise DataError(
-                f"{path.name}: line {number} has {len(row)} fields instead of {width}; truncated?"
-            )
-    return pd.read_csv(path, header=header, encoding="utf-8-sig")
-
-
-def _numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> np.ndarray:
-    for column in columns:
-        if column not in frame:
-            raise DataError(f"{where}: column {column!r} is missing{nearest(column, frame.columns)}")
-        numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~np.isfinite(numbers))
-        if bad.size:
-            raise DataError(
-                f"{where}: column {column!r}, data row {bad[0] + 1}: value is missing or not a number"
-            )
-    return frame[list(columns)].apply(pd.to_numeric).to_numpy(dtype=float, copy=True)
 
 
 # The stand-in ------------------------------------------------------------------------------------------------------------

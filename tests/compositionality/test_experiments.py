@@ -440,14 +440,14 @@ def test_standin_is_announced_and_judges_no_real_data(
 
 def test_malformed_files_are_told(tmp_path: Path) -> None:
     path = tmp_path / "skill.csv"
-    path.write_text("task,model_size,step,accuracy\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"skill\.csv lacks the column acc"):
+    path.write_text("task,model_size,step,accuracy\nx,1b,0,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"skill\.csv: column 'acc' is missing; did you mean 'accuracy'"):
         ex.read_zero_shot(path)
     path.write_text("task,model_size,step,acc,acc_stderr\nx,1b,0,7,0\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"outside 0\.\.1"):
         ex.read_zero_shot(path)
     path.write_text("no gzip", encoding="utf-8")
-    with pytest.raises(DataError, match="not a gzip file"):
+    with pytest.raises(DataError, match="not a whole gzip file"):
         ex.read_pile(path)
     with gzip.open(tmp_path / "ok.gz", "wt", encoding="utf-8") as file:
         file.write("a b\nc d")

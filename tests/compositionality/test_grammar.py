@@ -165,7 +165,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="full stop"):
         shuffle_lines(["a b"], "dot", np.random.default_rng(0))
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"broken\.json is not a JSON file"):
+    with pytest.raises(DataError, match=r"broken\.json: not valid JSON"):
         Lexicon.from_file(tmp_path / "broken.json")
     (tmp_path / "short.json").write_text(json.dumps({"categories": {"jobs": []}}), encoding="utf-8")
     with pytest.raises(DataError, match="lacks the word list 'quality_adjectives'"):

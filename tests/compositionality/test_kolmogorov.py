@@ -63,8 +63,11 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one line"):
         gzip_bytes([])
     (tmp_path / "a.csv").write_text("file,size\nx,1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.csv lacks the column gzip_bytes"):
+    with pytest.raises(DataError, match=r"a\.csv: column 'gzip_bytes' is missing"):
         read_official_sizes(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("file,gzip_bytes\nx,many\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no positive number"):
+    with pytest.raises(DataError, match=r"column 'gzip_bytes', data row 1: value is missing or not a number"):
         read_official_sizes(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text("file,gzip_bytes\nx,1.5\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no positive whole number"):
+        read_official_sizes(tmp_path / "c.csv")

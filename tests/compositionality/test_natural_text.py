@@ -13,6 +13,7 @@ from lib.compositionality.language_model import GPT, GPTConfig
 from lib.compositionality.profiles import PROFILES, Settings
 from lib.datasets import DataError
 from lib.records import Run
+from lib.tiny_shakespeare import read_plays
 
 TEXT = nt.standin_text(0)
 
@@ -82,11 +83,11 @@ def test_a_short_training_learns_and_fills_the_tables(tmp_path: Path) -> None:
     assert ("comes with the form" in summary) == ordered
 
 
-def test_bad_texts_are_told(tmp_path: Path) -> None:
-    short, binary = tmp_path / "short.txt", tmp_path / "binary.txt"
-    short.write_text("to be or not", encoding="utf-8")
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"short\.txt has 12 characters, too few"):
-        nt.read_text(short)
-    with pytest.raises(DataError, match=r"binary\.txt is not a UTF-8 text file"):
-        nt.read_text(binary)
+def test_the_shortest_text_gives_windows(tmp_path: Path) -> None:
+    path = tmp_path / "plays.txt"
+    path.write_text("a" * nt.SHORTEST, encoding="utf-8")
+    codes = nt.Characters("a").encode(read_plays(path, nt.SHORTEST))
+    assert nt.TextData(codes, batch=1, seed=0).held_out.shape == (64, nt.WINDOW + 1)
+    path.write_text("a" * (nt.SHORTEST - 1), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"plays\.txt: the text has {nt.SHORTEST - 1} characters"):
+        read_plays(path, nt.SHORTEST)

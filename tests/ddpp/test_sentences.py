@@ -37,15 +37,15 @@ def test_reader_checks_columns_and_values(tmp_path):
         ("yelp", 0, "Bad"),
     ]
     path.write_text("source,text\namazon,Good\n", encoding="utf-8")
-    with pytest.raises(DataError, match="lacks the column 'label'"):
+    with pytest.raises(DataError, match="column 'label' is missing"):
         read_sentences(path)
     path.write_text("source,label,text\namazon,2,Good\n", encoding="utf-8")
     with pytest.raises(DataError, match="row 2"):
         read_sentences(path)
     path.write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match="holds no row"):
+    with pytest.raises(DataError, match="empty or truncated"):
         read_sentences(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         read_sentences(tmp_path / "absent.csv")
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib import datasets
+from lib import datasets, tiny_shakespeare
 from lib.datasets import DataError
 from lib.minrnn import language_model as lm
 from lib.minrnn.token_model import Architecture, Optimisation
@@ -16,7 +16,7 @@ from lib.minrnn.token_model import Architecture, Optimisation
 
 @pytest.fixture(scope="module")
 def shakespeare() -> lm.CharacterText:
-    path = datasets.local_path(lm.FILE)
+    path = datasets.local_path(tiny_shakespeare.FILE)
     if path is None:
         pytest.skip("Tiny Shakespeare is neither in PAPERS_DATA nor in the cache; run 'make data'")
     return lm.CharacterText.from_file(path)
@@ -82,7 +82,10 @@ def test_inner_split_never_touches_the_test_text() -> None:
 def test_errors_are_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"\xff\xfe\xfa" * 10)
-    with pytest.raises(DataError, match="not a UTF-8 text"):
+    with pytest.raises(DataError, match=r"broken\.txt is not UTF-8 text"):
+        lm.CharacterText.from_file(broken)
+    broken.write_text("x", encoding="utf-8")
+    with pytest.raises(DataError, match=r"broken\.txt: the text has 1 characters; at least 2"):
         lm.CharacterText.from_file(broken)
     with pytest.raises(DataError, match="at least 2"):
         lm.CharacterText.from_string("x")

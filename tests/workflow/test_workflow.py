@@ -241,6 +241,15 @@ def test_a_mistake_in_the_sweep_ends_the_workflow_with_one_line(sweep_folder: Pa
         ({"resources": {"smoke": {"memory": 1}}}, "is not one of threads, mem_mb, runtime, gpu"),
         ({"resources": {"smoke": {"mem_mb": "4G"}}}, "mem_mb='4G' is not a whole number"),
         ({"notebooks": "nowhere"}, "holds no notebook"),
+        ({"notebooks": ""}, "notebooks='' is empty"),
+        ({"notebooks": None}, "notebooks=None is not a folder's path"),
+        ({"out": ""}, "out='' is empty"),
+        ({"out": "/"}, "no folder of the sweep's own"),
+        ({"out": "."}, "no folder of the sweep's own"),
+        ({"out": "'runs'"}, "it should be sweep: out=runs"),
+        ({"out": "file:///runs"}, "is a URL"),
+        ({"chapters": {"toy": {"=1+1": {}}}}, "a letter or digit first"),
+        ({"chapters": {"toy": {"..": {}}}}, "a letter or digit first"),
     ],
 )
 def test_every_key_is_checked(
@@ -363,3 +372,69 @@ def test_a_broken_record_is_named_and_nothing_is_written(
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no results.json" in capsys.readouterr().err
+
+
+GOOD = {"mean": 1.0, "low": None, "high": None, "values": [1.0], "unit": "nats"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metrics": {'=HYPERLINK("http://x")': GOOD}}, "begins as a formula does"),
+        ({"metrics": {"@SUM(A1)": GOOD}}, "begins as a formula does"),
+        ({"metrics": {"\t=1": GOOD}}, "begins as a formula does"),
+        ({"metrics": {"gap": {**GOOD, "unit": "=1+1"}}}, "begins as a formula does"),
+        ({"verdicts": {"+C1": "not run"}}, "begins as a formula does"),
+        ({"device": "=cmd|' /C calc'!A0"}, "begins as a formula does"),
+        ({"commit": "-1+1"}, "begins as a formula does"),
+        ({"verdicts": {"C1": "=1+1"}}, "C1: '=1+1' is no verdict"),
+        ({"metrics": []}, "metrics is not a mapping of names"),
+        ({"metrics": {"gap": 1.0}}, "gap is not a mapping of names"),
+        ({"metrics": {"gap": {"low": 1.0}}}, "metric 'gap' has no mean"),
+        ({"metrics": {"gap": {**GOOD, "mean": "1"}}}, "gap: mean is not a number"),
+        ({"metrics": {"gap": {**GOOD, "mean": True}}}, "gap: mean is not a number"),
+        ({"metrics": {"gap": {**GOOD, "mean": 10**400}}}, "gap: mean is too large a number"),
+        ({"metrics": {"gap": {**GOOD, "unit": []}}}, "gap: unit is not a text"),
+        ({"verdicts": ["not run"]}, "verdicts is not a mapping of names"),
+        ({"overrides": [1]}, "overrides is not a mapping of names"),
+        ({"wall_time_s": "1"}, "wall_time_s is not a number"),
+        ({"device": {"name": "x"}}, "device is not a text"),
+        ({"slug": ["toy"]}, "holds the record of another run"),
+    ],
+)
+def test_a_record_that_no_run_writes_is_one_line_and_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], words: str
+) -> None:
+    path = write_record(tmp_path, **changes)
+    assert main([str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert str(path) in printed
+    assert words in printed
+    assert len(printed.splitlines()) == 1
+    assert not (tmp_path / "results.csv").exists()
+    assert not (tmp_path / "summary.html").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"1", b"null", b"", b"{", b"[" * 100_000, b'{"a":' * 500 + b"1" + b"}" * 500, "é".encode("utf-16"), b"\xe9",
+     b'{"slug": 1, "slug": 2}', b'{"metrics": NaN}', b"\x80\x04K\x01."],
+)  # fmt: skip
+def test_a_file_that_is_no_record_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = write_record(tmp_path)
+    path.write_bytes(content)
+    assert main([str(tmp_path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xe9", b"[" * 100_000, b'{"cells": 1, "nbformat": 4}', b"{}"]
+)
+def test_a_file_that_is_no_notebook_has_no_fingerprint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "toy.ipynb").write_bytes(content)
+    with pytest.raises(ParameterError, match=r"toy\.ipynb") as caught:
+        fingerprint(tmp_path / "toy.ipynb", "smoke")
+    assert "\n" not in str(caught.value)
