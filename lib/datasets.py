@@ -89,7 +89,7 @@ def chapter_files(slug: str) -> dict[str, DataFile]:
         DataError: if the file is malformed.
     """
     path = PACKAGE / slug / "data_files.yml"
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return {}
     where = path.relative_to(ROOT).as_posix()
     raw = read_yaml(path, DataError, where)

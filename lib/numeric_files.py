@@ -61,16 +61,16 @@ def _lines(
         raise error(f"{name}: not a table of comma-separated values ({one_line(reason)})") from reason
     if len(lines) <= header + 1:
         raise error(f"{name}: the file is empty or truncated ({len(lines)} lines)")
-    names = lines[header]
+    titles = lines[header]
     for number, line in enumerate(lines[header:], start=header + 1):
-        if len(line) != len(names):
-            raise error(f"{name}: line {number} has {len(line)} fields instead of {len(names)}; truncated?")
-    for name, times in Counter(names).items():
-        if name and times > 1:
-            raise error(f"{name}: column {name!r} stands {times} times in the file")
+        if len(line) != len(titles):
+            raise error(f"{name}: line {number} has {len(line)} fields instead of {len(titles)}; truncated?")
+    for title, times in Counter(titles).items():
+        if title and times > 1:
+            raise error(f"{name}: column {title!r} stands {times} times in the file")
     for column in columns:
-        if column not in names:
-            raise error(f"{name}: column {column!r} is missing{nearest(column, names)}")
+        if column not in titles:
+            raise error(f"{name}: column {column!r} is missing{nearest(column, titles)}")
     return lines[header:]
 
 

@@ -34,6 +34,7 @@ from lib.checkpoints import discard
 from lib.claims import Measurement, Source, Verdict
 from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
+from lib.plain_files import read_text
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, fields_of, resolve, values_of
 from lib.statistics import mean_interval
 from lib.typed_paths import typed_path
@@ -462,7 +463,7 @@ def papermill_output() -> Path | None:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None where the file is missing or holds something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(read_text(path, datasets.DataError))
+    except (datasets.DataError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -24,7 +24,7 @@ from lib.atomic import replacing
 from lib.datasets import DataError
 from lib.ddpp.exact_law import Space, space_of
 from lib.numeric_files import read_arrays
-from lib.plain_files import LARGEST, one_line
+from lib.plain_files import LARGEST, one_line, read_bytes
 from lib.profiles import choose
 from lib.records import Run
 
@@ -169,8 +169,9 @@ def convert_flip(public: Sequence[Path], target: Path) -> None:
     import pandas as pd
 
     columns = {"Variants": str, "HD": np.uint8, "Count input": np.int32, "Count selected": np.int32}
+    packed = io.BytesIO(read_bytes(public[0], DataError))
     try:
-        with zipfile.ZipFile(public[0]) as archive:
+        with zipfile.ZipFile(packed) as archive:
             names = [name for name in archive.namelist() if Path(name).name == "four_mutations_full_data.csv"]
             if archive.getinfo(names[0]).file_size > LARGEST:
                 raise ValueError(f"it unpacks to more than {LARGEST >> 20} MiB")

@@ -212,6 +212,8 @@ def read_archive(paths: Iterable[Path]) -> Contents:
 def _read_volume(path: Path) -> tuple[dict[str, bytes], str]:
     """Members up to the first damage, and what stopped the reading (empty if nothing did)."""
     members: dict[str, bytes] = {}
+    if not path.is_file():
+        return members, "no regular file"
     total = 0
     try:
         with tarfile.open(path, mode="r|gz") as tar:
@@ -246,7 +248,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
         if wrong or not all(isinstance(manifest[key], dict) for key in ("machine", "requests")):
             raise ValueError(f"malformed entry {wrong or 'machine, requests'}")
         manifest["volumes"], manifest["session"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ArchiveError):
             raise
         raise ArchiveError(

@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 
 from lib.claims import ledgers
+from lib.plain_files import one_line
 from lib.profiles import OneLineError
 from lib.publishing import pages, readme
 from lib.publishing.execute import store
@@ -39,8 +40,8 @@ class ImportRefused(OneLineError, ValueError):
 def _json(name: str, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
-        raise ImportRefused(f"{name}: not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ImportRefused(f"{name}: not valid JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
         raise ImportRefused(f"{name}: not a record")
     return value
@@ -92,8 +93,15 @@ def shown_notebook(name: str, content: bytes) -> tuple[nbformat.NotebookNode, li
     try:
         notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
-    except (ValueError, nbformat.ValidationError) as error:
-        raise ImportRefused(f"{name}: not a notebook ({str(error).splitlines()[0]})") from error
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        nbformat.ValidationError,
+    ) as error:
+        raise ImportRefused(f"{name}: not a notebook ({one_line(error)})") from error
     remarks = []
     for fault in output_faults(notebook):
         if "holds an error" in fault or "was not executed" in fault:

@@ -57,11 +57,17 @@ def read_notebook(path: Path) -> NotebookNode:
     """An executed notebook.
 
     Raises:
+        FileNotFoundError: if it is missing.
         PairError: if the file is no notebook: cut off, or with the marks of a merge in it.
     """
+    faults = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
     try:
+        if path.exists() and not path.is_file():  # a pipe: reading would wait for ever
+            raise ValueError("no regular file")
         return nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+    except FileNotFoundError:
+        raise
+    except (*faults, nbformat.ValidationError) as error:
         raise PairError(
             f"{path.parent.name}/{path.name} is no readable notebook ({type(error).__name__}); take it from the history, "
             f"or run 'make refresh CHAPTER={path.stem} FROM=py'"
