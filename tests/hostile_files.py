@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import yaml
 
-BOMB = 2**24
+BOMB = 2**26
 """Bytes that a bomb unpacks to."""
 
 

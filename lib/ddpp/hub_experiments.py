@@ -175,13 +175,16 @@ def read_target(path: Path) -> tuple[str, np.ndarray]:
     Raises:
         DataError: if the file cannot be read or holds no protein, or biotite is missing.
     """
-    atoms = read_pdb(read_text(path, DataError))
+    atoms = read_pdb(read_text(path, DataError), path.name)
     from biotite.sequence import ProteinSequence
 
     chain = atoms[(atoms.chain_id == atoms.chain_id[0]) & (atoms.atom_name == "CA") & ~atoms.hetero]
     if len(chain) < 3:
         raise DataError(f"{path.name} holds no protein chain")
-    letters = "".join(ProteinSequence.convert_letter_3to1(name) for name in chain.res_name)
+    try:
+        letters = "".join(ProteinSequence.convert_letter_3to1(name) for name in chain.res_name)
+    except KeyError as error:
+        raise DataError(f"{path.name}: residue {error} is no amino acid") from error
     return letters, chain.coord
 
 

@@ -10,11 +10,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
 
 from lib.datasets import DataError
+from lib.plain_files import one_line
 
 RESIDUES = "ARNDCQEGHILKMFPSTWYV"
 HYDROPHOBIC = frozenset("AVILMFYW")
@@ -110,19 +112,28 @@ def exposed_hydrophobic_share(sequence: str, surface: np.ndarray) -> float:
     ) / len(sequence)
 
 
-def read_pdb(pdb: str) -> Any:
+def read_pdb(pdb: str, name: str = "the structure") -> Any:
     """Atoms of a structure in PDB format, as biotite's array.
 
+    Args:
+        name: of the file that ``pdb`` is from, for the message.
+
     Raises:
-        DataError: if biotite is missing.
+        DataError: if biotite is missing, or the text holds no structure.
     """
     try:
-        from io import StringIO
-
+        from biotite import InvalidFileError
+        from biotite.structure import BadStructureError
         from biotite.structure.io.pdb import PDBFile
     except ImportError as error:
         raise DataError("protein structures need the package biotite: pip install biotite") from error
-    return PDBFile.read(StringIO(pdb)).get_structure(model=1)
+    try:
+        atoms = PDBFile.read(StringIO(pdb)).get_structure(model=1)
+    except (ValueError, IndexError, InvalidFileError, BadStructureError) as error:
+        raise DataError(f"{name} is not in PDB format ({one_line(error)})") from error
+    if len(atoms) == 0:
+        raise DataError(f"{name} holds no atom")
+    return atoms
 
 
 def dssp_codes(atoms: Any) -> list[str]:

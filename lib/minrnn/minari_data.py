@@ -57,14 +57,22 @@ def load_minari(dataset_id: str) -> Trajectories:
     """
     minari = minari_module()
     try:
-        dataset = minari.load_dataset(dataset_id)
+        return from_minari(minari.load_dataset(dataset_id))
     except FileNotFoundError as error:
         raise MinariError(
             f"data set {dataset_id!r} is not in Minari's store: minari download {dataset_id}"
         ) from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        # Minari opens the arrays when they are asked for, and checks its metadata by assertions
         raise MinariError(f"data set {dataset_id!r} cannot be read ({one_line(error)})") from error
-    return from_minari(dataset)
 
 
 def from_minari(dataset: Any) -> Trajectories:

@@ -113,3 +113,26 @@ def test_malformed_data_sets_are_refused() -> None:
     broken.actions = np.full((2, 1), np.nan)
     with pytest.raises(MinariError, match="actions hold a value that is not finite"):
         minari_data.from_minari(Fake([broken]))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("main_data.hdf5", b""),
+        ("main_data.hdf5", b"\x89HDF\r\n\x1a\n" + bytes(64)),
+        ("main_data.hdf5", b"\x80\x04K\x01."),
+        ("metadata.json", b""),
+        ("metadata.json", b"[]"),
+        ("metadata.json", b"{}"),
+        ("metadata.json", b"[" * 100_000),
+        ("metadata.json", "é".encode("latin-1")),
+    ],
+)
+def test_a_damaged_store_is_one_line(
+    stored: list[dict[str, np.ndarray]], tmp_path: Path, file: str, content: bytes
+) -> None:
+    (path,) = (tmp_path / "store").rglob(file)
+    path.write_bytes(content)
+    with pytest.raises(MinariError, match=ID) as caught:
+        minari_data.load_minari(ID)
+    assert "\n" not in str(caught.value)
