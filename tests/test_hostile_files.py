@@ -10,6 +10,7 @@ import re
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,9 +140,13 @@ def of_pair(path: Path) -> object:
     return pairing.read_notebook(path) if path.exists() or path.name.startswith("link-to-itself") else None
 
 
+@cache
+def sample() -> galaxies.Sample:
+    return galaxies.simulate(0).base["ell"]
+
+
 def with_errors(path: Path) -> object:
-    sample = galaxies.simulate(0).base["ell"]
-    return galaxies.with_errors(sample, path)
+    return galaxies.with_errors(sample(), path)
 
 
 def converted(convert: Callable[[list[Path], Path], None], parts: int) -> Callable[[Path], object]:
