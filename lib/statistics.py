@@ -1,10 +1,10 @@
-"""Means with intervals: Student's t throughout, so that three seeds give an honest width."""
+"""Means with intervals: Student's t throughout, so that three seeds give an honest width; and how they are written, in one form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import stats
@@ -17,6 +17,24 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+
+    @property
+    def error_bar(self) -> list[list[float]] | None:
+        """Lengths below and above the mean as matplotlib's ``yerr`` takes them; None for a single value, whose interval is infinite."""
+        return [[self.mean - self.low], [self.high - self.mean]] if self.n > 1 else None
+
+
+class HasInterval(Protocol):
+    """A mean and the ends of its interval: an :class:`Interval`, or a measurement of a run."""
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
@@ -61,3 +79,31 @@ def difference_interval(
     interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
     mean = float(first.mean() - second.mean())
     return Interval(mean, float(interval.low), float(interval.high), int(min(first.size, second.size)))
+
+
+def interval_text(value: HasInterval, form: str = ".3g") -> str:
+    """A mean with its interval as text, ``1.23 [1.1, 1.36]``; the mean alone where nothing varied or a single value gave it.
+
+    Args:
+        form: Python's format specification of all three numbers, e.g. ``.2f``, or ``+.1f`` for a difference.
+    """
+    if value.low == value.high or not math.isfinite(value.high - value.low):
+        return format(value.mean, form)
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def mean_text(values: Sequence[float] | np.ndarray, form: str = ".3g") -> str:
+    """The mean of ``values`` (n,) with its 95 % t-interval as text, in the form of :func:`interval_text`.
+
+    A dash where every value is NaN, which stands for "not measured"; ``nan`` or ``inf`` where only some are not finite.
+
+    Raises:
+        ValueError: if there is no value.
+    """
+    array = np.asarray(values, dtype=float).ravel()
+    if array.size and np.isnan(array).all():
+        return "–"
+    if not np.isfinite(array).all():
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            return format(float(array.sum()), form)
+    return interval_text(mean_interval(array), form)

@@ -59,6 +59,7 @@ from lib.adaptive_teachers.profiles import PROFILES
 from lib.agreement import compare_with_book
 from lib.figures import set_theme, show, show_table
 from lib.records import Run
+from lib.statistics import interval_text
 
 set_theme()
 run = Run.start(
@@ -337,7 +338,7 @@ for (dim, side), found in trained.items():
     )
     show_table(
         experiments.table_one(found, floor, float(world.target[world.is_mode].sum())),
-        f"Grid ({dim}, {side}): mean ± half-width of the 95 % interval. Network updates: Student's plus Teacher's. Weights: of all networks that act.",
+        f"Grid ({dim}, {side}): mean with 95 % interval over seeds. Network updates: Student's plus Teacher's. Weights: of all networks that act.",
     )
 
 # %%
@@ -392,7 +393,7 @@ if "mode_gain_c19_over_c0" in run.measurements:
     gain = run.measurements["mode_gain_c19_over_c0"]
     display(
         Markdown(
-            f"C = 19 minus C = 0: {gain.mean:+.2f} of the modes (95 % interval {gain.low:+.2f} to {gain.high:+.2f}, {len(gain.values)} seeds)."
+            f"C = 19 minus C = 0: {interval_text(gain, '+.2f')} of the modes (mean and 95 % interval, {len(gain.values)} seeds)."
         )
     )
 
@@ -457,8 +458,8 @@ if "eubo_gain_over_per_25gmm" in run.measurements:
     own, calls = (run.measurements[f"eubo_gain_over_per_25gmm{end}"] for end in ("", "_at_equal_calls"))
     display(
         Markdown(
-            f"After equal gradient steps of the Student, the Teacher's EUBO lies {own.mean:.1f} nats below PER's (95 % interval {own.low:.1f} to {own.high:.1f}). Its schedule also "
-            f"asks for more rewards than PER's; stopped where it has spent PER's reward calls, the distance is {calls.mean:.1f} nats ({calls.low:.1f} to {calls.high:.1f})."
+            f"After equal gradient steps of the Student, the Teacher's EUBO lies {interval_text(own, '.1f')} nats below PER's (mean and 95 % interval). Its schedule also "
+            f"asks for more rewards than PER's; stopped where it has spent PER's reward calls, the distance is {interval_text(calls, '.1f')} nats."
         )
     )
 
@@ -571,7 +572,7 @@ for name, over in (
         m = run.measurements[name]
         display(
             Markdown(
-                f"Teacher over {over}: a factor of {np.exp(m.mean):.1f} in probability (log-gain {m.mean:.2f}, 95 % interval {m.low:.2f} to {m.high:.2f})."
+                f"Teacher over {over}: a factor of {np.exp(m.mean):.1f} in probability (log-gain {interval_text(m, '.2f')}, mean and 95 % interval)."
             )
         )
 

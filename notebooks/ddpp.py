@@ -56,6 +56,7 @@ from lib.ddpp import exact_law, experiments, figures, gb1, image_experiments
 from lib.ddpp.profiles import PROFILES
 from lib.figures import set_theme, show, show_table
 from lib.records import Run
+from lib.statistics import interval_text, mean_text
 from lib.workers import Workers
 
 set_theme()
@@ -290,7 +291,7 @@ experiments.measure_identity(run, strings)
 worst = run.measurements["single_mask_tv"]
 display(
     Markdown(
-        f"Largest total variation to the exact posterior over IS, LB and KL: {worst.mean:.4f} (95 % interval {worst.low:.4f} to {worst.high:.4f}, "
+        f"Largest total variation to the exact posterior over IS, LB and KL: {interval_text(worst, '.4f')} (mean and 95 % interval, "
         f"{len(worst.values)} seeds)."
     )
 )
@@ -316,7 +317,7 @@ show(
 for name, own in grid.items():
     show_table(
         experiments.distance_rows(own, trained, settings.particles),
-        f"{name}: exact distances to the target; mean ± half-width of the 95 % interval over seeds. Calls per sequence of a batch, buffer included. "
+        f"{name}: exact distances to the target; mean with 95 % interval over seeds. Calls per sequence of a batch, buffer included. "
         f"Best-of-N, SIR-N and SVDD train nothing; they cost {settings.particles} calls per sample or per step.",
     )
 
@@ -327,8 +328,8 @@ worst, gap = (
 )
 display(
     Markdown(
-        f"On the half plane the worst of the three objectives ends at a total variation of {worst.mean:.3f} ({worst.low:.3f} to {worst.high:.3f}). RTB minus the best objective, at "
-        f"equal model calls: {gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}); below zero RTB is closer. The rule of C2 asks for both: that the objectives arrive, and that RTB does not arrive closer."
+        f"On the half plane the worst of the three objectives ends at a total variation of {interval_text(worst, '.3f')}. RTB minus the best objective, at "
+        f"equal model calls: {interval_text(gap, '+.4f')}; below zero RTB is closer. The rule of C2 asks for both: that the objectives arrive, and that RTB does not arrive closer."
     )
 )
 
@@ -360,7 +361,7 @@ for own in string_priors.values():
 found += experiments.predictions(protein, protein_trained, experiments.GB1_BUFFERS, iterations=6)
 show_table(
     experiments.bias_rows(found),
-    "Single-step bias. Predicted: optimum by weighted least squares (IS, LB) or mean field (KL), with the buffer's law taken from its own solution. Trained: mean ± half-width of the 95 % interval.",
+    "Single-step bias. Predicted: optimum by weighted least squares (IS, LB) or mean field (KL), with the buffer's law taken from its own solution. Trained: mean with 95 % interval over seeds.",
 )
 
 # %%
@@ -385,7 +386,7 @@ near = {
 display(
     Markdown(
         "Total variation between trained and predicted law on strings: "
-        + "; ".join(f"{method} {experiments.cell(values)}" for method, values in near.items())
+        + "; ".join(f"{method} {mean_text(values, '.3f')}" for method, values in near.items())
         + f". Interaction {max(settings.string_couplings):g}: the predictions themselves are "
         + ", ".join(
             f"{method} {experiments.predicted_tv(found, list(string_priors)[-1], method):.3f}"
@@ -423,7 +424,7 @@ optima = {
     for name, own in (bounded | string_priors).items()
 }
 lines = [
-    f"- {name}: learned {experiments.cell(values)}, exact fixed point {optima[name]:+.3f}"
+    f"- {name}: learned {mean_text(values, '.3f')}, exact fixed point {optima[name]:+.3f}"
     for name, values in excesses.items()
 ]
 display(
@@ -466,7 +467,7 @@ show_table(
 experiments.measure_gb1(run, protein_trained, landscape, protein)
 show_table(
     experiments.gb1_rows(landscape, protein, protein_trained, settings),
-    "GB1: exact distances to the enumerated posterior and to the measured selected library, mean fitness (wild type 1). Mean ± half-width of the 95 % interval.",
+    "GB1: exact distances to the enumerated posterior and to the measured selected library, mean fitness (wild type 1). Mean with 95 % interval over seeds.",
 )
 
 # %%
@@ -492,8 +493,8 @@ gain, closer = (
 )
 display(
     Markdown(
-        f"LB raises the expected log fitness by {gain.mean:.2f} nats ({gain.low:.2f} to {gain.high:.2f}) and comes closer to the measured library by {closer.mean:.3f} in total variation "
-        f"({closer.low:.3f} to {closer.high:.3f}). The enumerated target itself is {exact_law.total_variation(protein.target, landscape.selected_law):.3f} away, since the prior is a model. "
+        f"LB raises the expected log fitness by {interval_text(gain, '.2f')} nats and comes closer to the measured library by {interval_text(closer, '.3f')} in total variation. "
+        f"The enumerated target itself is {exact_law.total_variation(protein.target, landscape.selected_law):.3f} away, since the prior is a model. "
         f"The optimum of on-policy LB lies at {experiments.predicted_tv(found, experiments.GB1, 'LB'):.3f} from the target: part of what is left is bias, the rest is the short training. "
         f"{experiments.rtb_text(protein_trained)}"
     )
@@ -520,7 +521,7 @@ display(
 # %%
 show_table(
     image_figures.image_table(rows),
-    caption="Even digits: mean ± half-width of the 95 % interval over seeds, the paper's Table 2 beside it. log R is the mean of 5 log p(even). The Fréchet distance is between the judge's features of samples and "
+    caption="Even digits: mean with 95 % interval over seeds, the paper's Table 2 beside it. log R is the mean of 5 log p(even). The Fréchet distance is between the judge's features of samples and "
     "of test digits (the paper's FLD uses DINOv2 features of 28 × 28 images): compare orders, not values. Bits per dimension are on even test digits. Network calls: evaluations of single images, tuning and buffer included.",
 )
 
@@ -655,7 +656,7 @@ if without in settings.grid_methods:
     display(
         Markdown(
             "Half plane, total variation to the target: "
-            + "; ".join(f"{m} {experiments.cell(v, 4)}" for m, v in pair.items())
+            + "; ".join(f"{m} {mean_text(v, '.4f')}" for m, v in pair.items())
             + "."
         )
     )

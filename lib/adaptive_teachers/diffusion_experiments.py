@@ -13,7 +13,7 @@ from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
 from lib.adaptive_teachers.manywell import Manywell
 from lib.adaptive_teachers.profiles import Settings
 from lib.records import Run
-from lib.statistics import mean_interval
+from lib.statistics import mean_text
 
 Job = tuple[Any, ...]
 MIXTURE = GaussianMixture().name
@@ -158,11 +158,6 @@ def collapse_log_z(results: Sequence[SamplerResult]) -> list[tuple[float, float]
     return [(r.elbo[-1], float(np.log(max(r.modes[-1], 1) / 25))) for r in results]
 
 
-def _interval(values: Sequence[float] | np.ndarray, digits: int) -> str:
-    mean, low, high, n = mean_interval(values)
-    return f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def diffusion_rows(
     results: Sequence[SamplerResult], target: str, sigma: float | None = None
 ) -> list[dict[str, Any]]:
@@ -175,12 +170,12 @@ def diffusion_rows(
         rows.append(
             {
                 "method": label,
-                "ELBO (nats)": _interval(_last(own, "elbo"), 2),
-                "log Z, sampled (nats)": _interval(_last(own, "log_z_is"), 2),
-                "EUBO (nats)": _interval(_last(own, "eubo"), 2),
-                "modes": _interval(_last(own, "modes"), 1),
-                "W2": _interval([r.w2 for r in own], 2),
-                "W2 of exact samples": _interval([r.w2_floor for r in own], 2),
+                "ELBO (nats)": mean_text(_last(own, "elbo"), ".2f"),
+                "log Z, sampled (nats)": mean_text(_last(own, "log_z_is"), ".2f"),
+                "EUBO (nats)": mean_text(_last(own, "eubo"), ".2f"),
+                "modes": mean_text(_last(own, "modes"), ".1f"),
+                "W2": mean_text([r.w2 for r in own], ".2f"),
+                "W2 of exact samples": mean_text([r.w2_floor for r in own], ".2f"),
                 "reward calls": own[0].reward_calls[-1],
                 "gradient steps": own[0].iterations[-1],
                 "parameters": own[0].parameters,

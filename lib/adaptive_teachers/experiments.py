@@ -19,7 +19,7 @@ from lib.adaptive_teachers.profiles import Settings
 from lib.adaptive_teachers.stacked_training import GUARD, GridResult, GridTask, StackedTraining
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
 from lib.records import Run
-from lib.statistics import mean_interval
+from lib.statistics import mean_text
 from lib.training import fit, make_trainer
 from lib.warning_filters import one_process
 
@@ -303,7 +303,7 @@ def stationary_point(dim: int, side: int, mixing: float) -> float:
 
 
 def table_one(results: Sequence[GridResult], floor: float, target_mass: float) -> list[dict[str, Any]]:
-    """One row per method: modes visited, exact distances, sampled L1 over its floor, and both budgets; means ± 95 % half-width.
+    """One row per method: modes visited, exact distances, sampled L1 over its floor, and both budgets; means with 95 % intervals.
 
     Args:
         floor: L1 of a perfect sampler. target_mass: mass of all modes under the target.
@@ -311,25 +311,18 @@ def table_one(results: Sequence[GridResult], floor: float, target_mass: float) -
     rows = []
     for method in present(results, list(METHODS)):
         own = of_method(results, method)
-
-        def cell(values: Sequence[float], digits: int = 3) -> str:
-            interval = mean_interval(values)
-            if interval.n == 1:
-                return f"{interval.mean:.{digits}g}"
-            return f"{interval.mean:.{digits}g} ± {interval.high - interval.mean:.2g}"
-
         rows.append(
             {
                 "method": method,
-                f"modes visited (of {own[0].n_modes})": cell([r.last("modes") for r in own]),
-                "mode recall of the exact law": cell([r.last("recall") for r in own]),
-                f"exact mass on modes (target {target_mass:.3f})": cell(
-                    [r.last("mode_mass") for r in own], 2
+                f"modes visited (of {own[0].n_modes})": mean_text([r.last("modes") for r in own]),
+                "mode recall of the exact law": mean_text([r.last("recall") for r in own]),
+                f"exact mass on modes (target {target_mass:.3f})": mean_text(
+                    [r.last("mode_mass") for r in own], ".2g"
                 ),
-                "exact TV": cell([r.last("tv") for r in own]),
-                "exact KL (nats)": cell([r.last("kl") for r in own]),
-                "sampled L1 / floor": cell([r.l1 / floor for r in own]),
-                "log Z error": cell([r.last("log_z_error") for r in own], 2),
+                "exact TV": mean_text([r.last("tv") for r in own]),
+                "exact KL (nats)": mean_text([r.last("kl") for r in own]),
+                "sampled L1 / floor": mean_text([r.l1 / floor for r in own]),
+                "log Z error": mean_text([r.last("log_z_error") for r in own], ".2g"),
                 "reward calls": own[0].calls[-1],
                 "network updates": own[0].student_steps[-1] + own[0].teacher_steps[-1],
                 "weights": own[0].parameters,
@@ -340,11 +333,10 @@ def table_one(results: Sequence[GridResult], floor: float, target_mass: float) -
 
 def gain_text(results: Sequence[GridResult], baseline: str) -> str:
     """The Teacher's gain in modes over a baseline as words: mean, interval, sign test."""
-    interval = mean_interval(paired(results, "Teacher", baseline))
-    spread = f"[{interval.low:.1f}, {interval.high:.1f}]" if interval.n > 1 else "one seed"
+    gained = paired(results, "Teacher", baseline)
     return (
-        f"- over {baseline}: {interval.mean:+.1f} modes (95 % interval {spread}; "
-        f"sign test over {interval.n} seeds p = {sign_test(results, baseline):.3f})"
+        f"- over {baseline}: {mean_text(gained, '+.1f')} modes "
+        f"(sign test over {len(gained)} seed(s) p = {sign_test(results, baseline):.3f})"
     )
 
 

@@ -111,8 +111,7 @@ def _strip(ax: Axes, groups: dict[str, list[float]]) -> None:
         colour = COLOURS.get(name.split(" (")[0], PALETTE[6])
         interval = mean_interval(values)
         ax.plot(values, [y] * len(values), "o", ms=4, color=colour, alpha=0.5)
-        error = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
-        ax.errorbar(interval.mean, y, xerr=error, fmt="D", ms=6, capsize=4, color=colour)
+        ax.errorbar(interval.mean, y, xerr=interval.error_bar, fmt="D", ms=6, capsize=4, color=colour)
     ax.set_yticks(range(len(groups)), list(groups))
     ax.invert_yaxis()
 

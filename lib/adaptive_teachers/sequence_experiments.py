@@ -11,7 +11,7 @@ from lib.adaptive_teachers.biochemical_tasks import Concentration, SequenceTask,
 from lib.adaptive_teachers.profiles import Settings
 from lib.adaptive_teachers.sequence_training import SequenceResult, SequenceRun, SequenceSizes
 from lib.records import Run
-from lib.statistics import mean_interval
+from lib.statistics import mean_text
 
 Job = tuple[Any, ...]
 COMPARED = ("PRT", "Teacher + PRT")
@@ -85,20 +85,13 @@ def rate_rows(results: Sequence[SequenceResult], task: str = "TFBind8") -> list[
         rows.append(
             {
                 "learning rate": f"{rate:g}",
-                "modes, PRT": _interval([r.modes[-1] for r in found["PRT"]], 0),
-                "modes, Teacher + PRT": _interval([r.modes[-1] for r in found["Teacher + PRT"]], 0),
-                "gain (share of modes)": _interval(modes, 3),
-                "gain of EUBO (nats)": _interval(eubo, 2),
+                "modes, PRT": mean_text([r.modes[-1] for r in found["PRT"]], ".0f"),
+                "modes, Teacher + PRT": mean_text([r.modes[-1] for r in found["Teacher + PRT"]], ".0f"),
+                "gain (share of modes)": mean_text(modes, ".3f"),
+                "gain of EUBO (nats)": mean_text(eubo, ".2f"),
             }
         )
     return rows
-
-
-def _interval(values: Sequence[float] | np.ndarray, digits: int) -> str:
-    if not np.isfinite(values).all():
-        return "–"
-    mean, low, high, n = mean_interval(values)
-    return f"{mean:.{digits}f}" if n < 2 else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def measure_sequences(run: Run[Settings], results: Sequence[SequenceResult]) -> None:
@@ -147,17 +140,17 @@ def sequence_rows(results: Sequence[SequenceResult], task: str) -> list[dict[str
     for method in dict.fromkeys(r.run.method for r in results if r.task == task):
         own = select(results, task, method)
 
-        def interval(name: str, digits: int, own: list[SequenceResult] = own) -> str:
-            return _interval([getattr(r, name)[-1] for r in own], digits)
+        def last(name: str, form: str, own: list[SequenceResult] = own) -> str:
+            return mean_text([getattr(r, name)[-1] for r in own], form)
 
         rows.append(
             {
                 "method": method,
-                f"modes of {own[0].n_modes}": interval("modes", 0),
-                "mode recall": interval("recall", 3),
-                "ELBO (nats)": interval("elbo", 2),
-                "EUBO (nats)": interval("eubo", 2),
-                "total variation": interval("tv", 3),
+                f"modes of {own[0].n_modes}": last("modes", ".0f"),
+                "mode recall": last("recall", ".3f"),
+                "ELBO (nats)": last("elbo", ".2f"),
+                "EUBO (nats)": last("eubo", ".2f"),
+                "total variation": last("tv", ".3f"),
                 "reward calls": own[0].reward_calls[-1],
                 "gradient steps": own[0].gradient_steps[-1],
                 "parameters": own[0].parameters,

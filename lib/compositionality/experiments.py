@@ -42,6 +42,7 @@ from lib.digest import digest
 from lib.numeric_files import numbers, read_table
 from lib.plain_files import decode, read_gzip
 from lib.records import Run, write_json
+from lib.statistics import interval_text
 
 Job = tuple[Any, ...]
 SPLITS = 5
@@ -457,8 +458,7 @@ def measure_composition(run: Run[Settings], frame: pd.DataFrame, layer: str = "l
 
 
 def _spread(run: Run[Settings], name: str) -> str:
-    m = run.measurements[name]
-    return f"{m.mean:.1f} [{m.low:.1f}, {m.high:.1f}]"
+    return interval_text(run.measurements[name], ".1f")
 
 
 def control_summary(run: Run[Settings]) -> str:
@@ -509,8 +509,8 @@ def training_summary(run: Run[Settings]) -> str:
         )
     official, fixed = (m[name] for name in names)
     text += (
-        f"The half-way point of the shuffled fall lies {official.mean:.2f} [{official.low:.2f}, {official.high:.2f}] powers of ten of a step from that of the skill's rise under the official "
-        f"shuffle, and {fixed.mean:.2f} [{fixed.low:.2f}, {fixed.high:.2f}] with the stop fixed. "
+        f"The half-way point of the shuffled fall lies {interval_text(official, '.2f')} powers of ten of a step from that of the skill's rise under the official "
+        f"shuffle, and {interval_text(fixed, '.2f')} with the stop fixed. "
     )
     if official.low > 0.5 and fixed.mean < official.low:
         text += (
@@ -526,8 +526,8 @@ def width_summary(run: Run[Settings], frame: pd.DataFrame) -> str:
     widths = sorted(int(w) for w in frame["width"].unique())
     return (
         f"**In this run**, from D = {widths[0]} to {widths[-1]} ({len(widths)} widths, {len(m['id_width_exponent'].values)} seeds), $I_d$ grows like $D$ to the power "
-        f"{m['id_width_exponent'].mean:.2f} [{m['id_width_exponent'].low:.2f}, {m['id_width_exponent'].high:.2f}] and $d$ to the power "
-        f"{m['d_width_exponent'].mean:.2f} [{m['d_width_exponent'].low:.2f}, {m['d_width_exponent'].high:.2f}]; the correlation of $d$ with $D$ is "
+        f"{interval_text(m['id_width_exponent'], '.2f')} and $d$ to the power "
+        f"{interval_text(m['d_width_exponent'], '.2f')}; the correlation of $d$ with $D$ is "
         f"{m['d_width_correlation'].mean:.3f}. A factor of {widths[-1] / widths[0]:.0f} in width is little: where $I_d$ could still be limited by so small a width, "
         "it cannot be flat yet; the paper's widths span a factor of 40."
     )
@@ -573,9 +573,9 @@ def last_token_summary(run: Run[Settings]) -> str:
     untrained = m["id_coherent_minus_glued_untrained"]
     ratio, dot = m["separation_ratio_shuffled_to_coherent"], m["separation_ratio_shuffled_to_coherent_dot"]
     text = (
-        f"**In this run** the official shuffle takes {gap.mean:.1f} [{gap.low:.1f}, {gap.high:.1f}] dimensions off $I_d$ at $k=1$ in the trained "
-        f"model; with the stop fixed, {back.mean:.1f} [{back.low:.1f}, {back.high:.1f}] come back. In the untrained model the official shuffle takes "
-        f"{untrained.mean:.1f} [{untrained.low:.1f}, {untrained.high:.1f}] off. The nearest neighbour of an officially shuffled sentence ends in the same token in "
+        f"**In this run** the official shuffle takes {interval_text(gap, '.1f')} dimensions off $I_d$ at $k=1$ in the trained "
+        f"model; with the stop fixed, {interval_text(back, '.1f')} come back. In the untrained model the official shuffle takes "
+        f"{interval_text(untrained, '.1f')} off. The nearest neighbour of an officially shuffled sentence ends in the same token in "
         f"{100 * m['same_last_token_share'].mean:.0f} % of the cases, by chance in {100 * m['same_last_token_chance'].mean:.0f} %. "
     )
     if gap.low > 0 and back.low > 0 and back.mean >= gap.mean:
@@ -587,14 +587,14 @@ def last_token_summary(run: Run[Settings]) -> str:
     if "id_within_minus_mixed" in m:
         within = m["id_within_minus_mixed"]
         text += (
-            f"Among shuffled sentences that all end in one token, $I_d$ is {within.mean:+.1f} [{within.low:.1f}, {within.high:.1f}] against as many with "
+            f"Among shuffled sentences that all end in one token, $I_d$ is {interval_text(within, '+.1f')} against as many with "
             "mixed endings. "
         )
     raised = m["id_fixed_stop_minus_coherent_last_k"]
-    text += f"Where $k$ is largest, shuffled text with a fixed stop lies {raised.mean:+.1f} [{raised.low:.1f}, {raised.high:.1f}] dimensions from coherent text. "
+    text += f"Where $k$ is largest, shuffled text with a fixed stop lies {interval_text(raised, '+.1f')} dimensions from coherent text. "
     text += (
-        f"Of the *separation* by $k$, shuffled text with a fixed stop keeps {dot.mean:.2f} [{dot.low:.2f}, {dot.high:.2f}] of the coherent one, the official "
-        f"shuffle {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]: "
+        f"Of the *separation* by $k$, shuffled text with a fixed stop keeps {interval_text(dot, '.2f')} of the coherent one, the official "
+        f"shuffle {interval_text(ratio, '.2f')}: "
     )
     if dot.high < 0.5:
         return (
@@ -637,15 +637,10 @@ def text_table(frame: pd.DataFrame) -> pd.DataFrame:
 def text_summary(run: Run[Settings]) -> str:
     """What the control with natural text says in this run."""
     m = run.measurements
-
-    def value(name: str) -> str:
-        own = m[name]
-        return f"{own.mean:.1f}" + (f" [{own.low:.1f}, {own.high:.1f}]" if len(own.values) > 1 else "")
-
     text = (
         f"**In this run** the model of characters guesses {100 * m['text_skill'].mean:.0f} % of the next characters of held-out Shakespeare. Between the smallest and "
-        f"the largest $k$ of coherent sentences, which are as foreign to it as anything, its $I_d$ differs by {value('text_coherent_separation')}; before any "
-        f"training by {value('text_coherent_separation_untrained')}. The sampling error of such a difference is about "
+        f"the largest $k$ of coherent sentences, which are as foreign to it as anything, its $I_d$ differs by {_spread(run, 'text_coherent_separation')}; before any "
+        f"training by {_spread(run, 'text_coherent_separation_untrained')}. The sampling error of such a difference is about "
         f"{m['text_coherent_separation_error'].mean:.1f} a seed. "
     )
     own = m["text_coherent_separation"]
@@ -762,9 +757,7 @@ def correlation_table(run: Run[Settings], correlations: pd.DataFrame, model: str
     ours: dict[str, Any] = {"model": model, "width D": width}
     for column, name in (("ρ(I_d, gzip)", "rho_id_kc"), ("ρ(d, gzip)", "rho_d_kc")):
         m = run.measurements.get(name)
-        ours[column] = "–" if m is None else f"{m.mean:.2f}"
-        if m is not None and len(m.values) > 1:
-            ours[column] += f" [{m.low:.2f}, {m.high:.2f}]"
+        ours[column] = "–" if m is None else interval_text(m, ".2f")
     rows.append(
         {**ours, "from": f"this run, {len(correlations)} seed(s), n = {int(correlations['n'].iloc[0])}"}
     )

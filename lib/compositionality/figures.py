@@ -224,13 +224,8 @@ def surface_figure(table: pd.DataFrame) -> Figure:
             for k in sorted(table["k"].unique()):
                 own = table[(table["mode"] == mode) & (table["k"] == k)]
                 interval = mean_interval(own[value])
-                error = (
-                    [[interval.mean - interval.low], [interval.high - interval.mean]]
-                    if interval.n > 1
-                    else None
-                )
                 label = f"k = {k}, {SHORT[mode]}".replace("\n", " ")
-                ax.errorbar(own["bytes"].iloc[0] / 1000, interval.mean, yerr=error, fmt=marker, ms=8, capsize=4,
+                ax.errorbar(own["bytes"].iloc[0] / 1000, interval.mean, yerr=interval.error_bar, fmt=marker, ms=8, capsize=4,
                             color=K_COLOURS[k], mfc=K_COLOURS[k] if mode == "coherent" else "white", label=label)  # fmt: skip
         ax.set(xlabel="gzip size of 8000 sentences (kB)", ylabel=_NUMBERS[value])
         ax.set_title(f"Spearman ρ = {rho[f'rho_{value}'].mean():.2f} (n = {int(rho['n'].iloc[0])} data sets)")

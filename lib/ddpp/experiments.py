@@ -43,7 +43,7 @@ from lib.ddpp.masked_diffusion import pretrain
 from lib.ddpp.profiles import Settings
 from lib.ddpp.single_step_bias import Optimum, predicted_optimum
 from lib.records import Run
-from lib.statistics import Interval, mean_interval
+from lib.statistics import mean_text
 
 Job = tuple[Any, ...]
 HALF_PLANE, CORNER, DIAGONAL, GB1 = "half plane", "corner", "half plane, diagonal data", "GB1"
@@ -373,14 +373,6 @@ class Prior:
 # --- tables -------------------------------------------------------------------------------------------------------------
 
 
-def cell(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
-    """Mean ± half-width of the 95 % interval."""
-    interval: Interval = mean_interval(values)
-    if interval.n == 1:
-        return f"{interval.mean:.{digits}f}"
-    return f"{interval.mean:.{digits}f} ± {interval.high - interval.mean:.{digits}f}"
-
-
 def inference_laws(prior: Prior, n: int) -> dict[str, Tensor]:
     """Exact laws of the samplers that steer without training: Best-of-N, SIR-N, SVDD with N candidates per unmasking."""
     problem = prior.problem
@@ -392,18 +384,18 @@ def inference_laws(prior: Prior, n: int) -> dict[str, Tensor]:
 
 
 def distance_rows(prior: Prior, runs: Sequence[SteeredRun], n: int) -> list[dict[str, Any]]:
-    """One row per sampler: exact distances to the target and both budgets; means ± 95 % half-width over seeds."""
+    """One row per sampler: exact distances to the target and both budgets; means with 95 % intervals over seeds."""
     problem = prior.problem
 
     def row(name: str, distances: Sequence[Distance], **budget: Any) -> dict[str, Any]:
         return {
             "sampler": name,
-            "TV": cell([d.tv for d in distances]),
-            "KL(q‖π)": cell([d.kl for d in distances]),
-            "KL(π‖q)": cell([d.reverse_kl for d in distances]),
-            "rewarded mass": cell([d.mass for d in distances]),
-            "E log R": cell([d.log_reward for d in distances], 2),
-            "entropy": cell([d.entropy for d in distances], 2),
+            "TV": mean_text([d.tv for d in distances], ".3f"),
+            "KL(q‖π)": mean_text([d.kl for d in distances], ".3f"),
+            "KL(π‖q)": mean_text([d.reverse_kl for d in distances], ".3f"),
+            "rewarded mass": mean_text([d.mass for d in distances], ".3f"),
+            "E log R": mean_text([d.log_reward for d in distances], ".2f"),
+            "entropy": mean_text([d.entropy for d in distances], ".2f"),
             **budget,
         }
 
@@ -477,10 +469,10 @@ def bias_rows(found: Sequence[Prediction]) -> list[dict[str, Any]]:
             "problem": p.problem,
             "objective": p.method,
             "predicted TV to π": f"{p.predicted.tv:.3f}",
-            "trained TV to π": cell([d.tv for d in p.trained]),
-            "TV between the two": cell(p.tv_between),
+            "trained TV to π": mean_text([d.tv for d in p.trained], ".3f"),
+            "TV between the two": mean_text(p.tv_between, ".3f"),
             "predicted rewarded mass": f"{p.predicted.mass:.3f}",
-            "trained rewarded mass": cell([d.mass for d in p.trained]),
+            "trained rewarded mass": mean_text([d.mass for d in p.trained], ".3f"),
         }
         for p in found
     ]
@@ -628,7 +620,7 @@ def rtb_text(runs: Sequence[SteeredRun]) -> str:
     if "RTB" not in methods or len(methods) < 2:
         return ""
     gaps = {m: finals(runs, "RTB", GB1) - finals(runs, m, GB1) for m in methods if m != "RTB"}
-    listed = ", ".join(f"{m} {cell(values)}" for m, values in gaps.items())
+    listed = ", ".join(f"{m} {mean_text(values, '.3f')}" for m, values in gaps.items())
     return f"At equal model calls RTB's total variation to the target minus that of each objective: {listed} (above zero the objective is closer)."
 
 
@@ -641,14 +633,16 @@ def gb1_rows(
         distances = [prior.compare(law) for law in laws]
         return {
             "sampler": name,
-            "TV to π": cell([d.tv for d in distances]),
-            "KL(q‖π)": cell([d.kl for d in distances]),
-            "KL(π‖q)": cell([d.reverse_kl for d in distances]),
-            "TV to the measured library": cell(
-                [total_variation(law, landscape.selected_law) for law in laws]
+            "TV to π": mean_text([d.tv for d in distances], ".3f"),
+            "KL(q‖π)": mean_text([d.kl for d in distances], ".3f"),
+            "KL(π‖q)": mean_text([d.reverse_kl for d in distances], ".3f"),
+            "TV to the measured library": mean_text(
+                [total_variation(law, landscape.selected_law) for law in laws], ".3f"
             ),
-            "mean fitness": cell([landscape.mean_fitness(law, settings.gb1_floor) for law in laws]),
-            "entropy": cell([d.entropy for d in distances], 2),
+            "mean fitness": mean_text(
+                [landscape.mean_fitness(law, settings.gb1_floor) for law in laws], ".3f"
+            ),
+            "entropy": mean_text([d.entropy for d in distances], ".2f"),
             "model calls": calls,
         }
 

@@ -103,11 +103,10 @@ def bias_figure(found: Sequence[Prediction], curve: Sequence[Mapping[str, Any]])
             continue
         family = "strings" if p.problem.startswith("strings") else p.problem
         interval = mean_interval([d.tv for d in p.trained])
-        error = None if interval.n == 1 else [[interval.mean - interval.low], [interval.high - interval.mean]]
         left.errorbar(
             p.predicted.tv,
             interval.mean,
-            yerr=error,
+            yerr=interval.error_bar,
             fmt=families[family],
             color=COLOURS[p.method],
             ms=7,
@@ -272,9 +271,10 @@ def final_strip(ax: Axes, runs: Sequence[SteeredRun], problem: str, column: str)
     for y, method in enumerate(methods):
         values = finals(runs, method, problem, column)
         interval = mean_interval(values)
-        error = None if interval.n == 1 else [[interval.mean - interval.low], [interval.high - interval.mean]]
         ax.plot(values, [y] * len(values), "o", ms=4, color=COLOURS[method], alpha=0.5)
-        ax.errorbar(interval.mean, y, xerr=error, fmt="D", ms=6, capsize=4, color=COLOURS[method])
+        ax.errorbar(
+            interval.mean, y, xerr=interval.error_bar, fmt="D", ms=6, capsize=4, color=COLOURS[method]
+        )
     ax.set_yticks(range(len(methods)), methods)
     ax.invert_yaxis()
 

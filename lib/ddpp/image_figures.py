@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lib.ddpp.image_experiments import EVEN_NAME, ImageRow, values
 from lib.ddpp.text_experiments import TextRow
 from lib.figures import PALETTE
-from lib.statistics import mean_interval
+from lib.statistics import mean_text
 
 LABELS = {
     "real": "real digits",
@@ -53,23 +53,13 @@ PAPER_REVIEWS = {
 """Table 4 of the paper, Amazon reviews: log R as printed (its scale is not explained), GPT-2 Large perplexity."""
 
 
-def _spread(numbers: Sequence[float] | np.ndarray, digits: int, scale: float = 1.0) -> str:
-    """Mean ± half width of the 95 % t-interval, or the one value there is."""
-    array = scale * np.asarray(numbers, dtype=float)
-    if not np.isfinite(array).all():
-        return "–"
-    interval = mean_interval(array)
-    text = f"{interval.mean:.{digits}f}"
-    return text if interval.n == 1 else f"{text} ± {interval.high - interval.mean:.{digits}f}"
-
-
 def _present(rows: Sequence[ImageRow] | Sequence[TextRow], target: str | None = None) -> list[str]:
     methods = {r.method for r in rows if target is None or getattr(r, "target", None) == target}
     return [m for m in LABELS if m in methods]
 
 
 def image_table(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> pd.DataFrame:
-    """Table 2 with this run's numbers, mean ± 95 % half width over seeds; the paper's beside them for the even digits."""
+    """Table 2 with this run's numbers, mean with 95 % interval over seeds; the paper's beside them for the even digits."""
     table = []
     for method in _present(rows, target):
 
@@ -78,15 +68,13 @@ def image_table(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> pd.DataFra
 
         line = {
             "method": LABELS[method],
-            "log R": _spread(get("log_reward"), 2),
-            "judged right (%)": _spread(get("judged"), 1, 100),
-            "Fréchet distance": _spread(get("distance"), 1),
-            "FLD": _spread(get("fld"), 1),
-            "bits/dim": _spread(get("bits_per_dim"), 4),
-            "network calls (10³)": _spread([get("network_rows").mean()], 0, 1e-3)
-            if method != "real"
-            else "–",
-            "different images (%)": _spread([get("distinct").mean()], 0, 100),
+            "log R": mean_text(get("log_reward"), ".2f"),
+            "judged right (%)": mean_text(100 * get("judged"), ".1f"),
+            "Fréchet distance": mean_text(get("distance"), ".1f"),
+            "FLD": mean_text(get("fld"), ".1f"),
+            "bits/dim": mean_text(get("bits_per_dim"), ".4f"),
+            "network calls (10³)": f"{1e-3 * get('network_rows').mean():.0f}" if method != "real" else "–",
+            "different images (%)": f"{100 * get('distinct').mean():.0f}",
         }
         if target == EVEN_NAME:
             paper = PAPER_DIGITS.get(method, ("–",) * 3)
@@ -149,7 +137,7 @@ def trade_off_figure(rows: Sequence[ImageRow]) -> Figure:
 
 
 def text_table(rows: Sequence[TextRow]) -> pd.DataFrame:
-    """Table 4 with this run's numbers, mean ± 95 % half width over seeds, and the paper's reviews beside them."""
+    """Table 4 with this run's numbers, mean with 95 % interval over seeds, and the paper's reviews beside them."""
     table = []
     for method in _present(rows):
         own = [r for r in rows if r.method == method]
@@ -157,11 +145,11 @@ def text_table(rows: Sequence[TextRow]) -> pd.DataFrame:
         table.append(
             {
                 "method": LABELS[method].replace("real digits", "unseen negative text"),
-                "log R": _spread([r.log_reward for r in own], 2),
-                "judged negative (%)": _spread([r.judged for r in own], 1, 100),
-                "trigram perplexity": _spread([r.perplexity for r in own], 0),
-                "distinct-2": _spread([r.distinct for r in own], 2),
-                "copied from the training text (%)": _spread([r.copied for r in own], 0, 100),
+                "log R": mean_text([r.log_reward for r in own], ".2f"),
+                "judged negative (%)": mean_text([100 * r.judged for r in own], ".1f"),
+                "trigram perplexity": mean_text([r.perplexity for r in own], ".0f"),
+                "distinct-2": mean_text([r.distinct for r in own], ".2f"),
+                "copied from the training text (%)": mean_text([100 * r.copied for r in own], ".0f"),
                 "paper: log R": paper[0],
                 "paper: GPT-2 perplexity": paper[1],
             }
