@@ -12,6 +12,7 @@ from lib.adaptive_teachers.diffusion_training import METHODS, SamplerResult, Sam
 from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
 from lib.adaptive_teachers.manywell import Manywell
 from lib.adaptive_teachers.profiles import Settings
+from lib.by_seed import BySeed, by_seed, pairs
 from lib.records import Run
 from lib.statistics import mean_text
 
@@ -101,11 +102,11 @@ def select(
         and (sigma is None or r.run.sigma == sigma)
         and (method != "Teacher" or r.run.mixing == mixing)
     ]
-    return sorted(chosen, key=lambda r: r.run.seed)
+    return sorted(chosen, key=lambda r: r.seed)
 
 
-def _last(results: Sequence[SamplerResult], name: str) -> np.ndarray:
-    return np.array([getattr(r, name)[-1] for r in results], dtype=float)
+def _last(results: Sequence[SamplerResult], name: str) -> BySeed:
+    return by_seed(results, lambda r: getattr(r, name)[-1])
 
 
 def measure_diffusion(run: Run[Settings], results: Sequence[SamplerResult]) -> None:
@@ -140,17 +141,17 @@ def measure_diffusion(run: Run[Settings], results: Sequence[SamplerResult]) -> N
         run.measure("w2_teacher_manywell32", [r.w2 for r in taught])
 
 
-def equal_call_gains(taught: Sequence[SamplerResult], per: Sequence[SamplerResult]) -> np.ndarray:
+def equal_call_gains(taught: Sequence[SamplerResult], per: Sequence[SamplerResult]) -> BySeed:
     """EUBO of PER at its end minus the Teacher's at its last evaluation that had spent no more reward calls, by seed.
 
     The Teacher's first batch, by which its threshold is set, is PER's too; a difference of one batch is allowed.
     """
-    gains = []
-    for teacher, baseline in zip(taught, per, strict=True):
+    gains = {}
+    for teacher, baseline in pairs(taught, per):
         allowed = baseline.reward_calls[-1] * 1.01
         at = max(i for i, calls in enumerate(teacher.reward_calls) if calls <= allowed)
-        gains.append(baseline.eubo[-1] - teacher.eubo[at])
-    return np.array(gains)
+        gains[teacher.seed] = baseline.eubo[-1] - teacher.eubo[at]
+    return BySeed(gains)
 
 
 def collapse_log_z(results: Sequence[SamplerResult]) -> list[tuple[float, float]]:

@@ -118,6 +118,11 @@ class SamplerResult:
     teacher: list[np.ndarray] = field(default_factory=list)
     parameters: int = 0
 
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.seed
+
 
 # --- evaluation ---------------------------------------------------------------------------------------------------
 

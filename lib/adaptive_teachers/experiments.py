@@ -18,6 +18,7 @@ from lib.adaptive_teachers.grid_methods import BASELINES, METHODS, GridRun, stac
 from lib.adaptive_teachers.profiles import Settings
 from lib.adaptive_teachers.stacked_training import GUARD, GridResult, GridTask, StackedTraining
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
+from lib.by_seed import BySeed, average, best, by_seed, common, paired
 from lib.records import Run
 from lib.statistics import mean_text
 from lib.training import fit, make_trainer
@@ -143,23 +144,18 @@ def of_method(
         for r in results
         if r.run.method == method and r.run.asymmetry == asymmetry and r.run.mixing == mixing
     ]
-    return sorted(chosen, key=lambda r: r.run.seed)
+    return sorted(chosen, key=lambda r: r.seed)
 
 
-def shares(results: Sequence[GridResult], method: str, **constants: float) -> np.ndarray:
-    """Modes visited in training as a share of all, by seed."""
-    return np.array([r.mode_share for r in of_method(results, method, **constants)])
-
-
-def paired(results: Sequence[GridResult], first: str, second: str, curve: str = "modes") -> np.ndarray:
-    """Final value of a curve with ``first`` minus that with ``second``, for the seeds that both have."""
-    one, two = ({r.run.seed: r.last(curve) for r in of_method(results, m)} for m in (first, second))
-    return np.array([one[seed] - two[seed] for seed in sorted(one.keys() & two.keys())])
-
-
-def finals(results: Sequence[GridResult], method: str, curve: str) -> np.ndarray:
+def finals(results: Sequence[GridResult], method: str, curve: str) -> BySeed:
     """Final value of a curve, by seed."""
-    return np.array([r.last(curve) for r in of_method(results, method)])
+    return by_seed(of_method(results, method), lambda r: r.last(curve), f"result of {method!r}")
+
+
+def gain(results: Sequence[GridResult], first: str, second: str, curve: str = "modes") -> BySeed:
+    """Final value of a curve with ``first`` minus that with ``second``, for the seeds that both have."""
+    one, two = common(*(finals(results, m, curve) for m in (first, second)))
+    return one - two
 
 
 def present(results: Sequence[GridResult], methods: Sequence[str]) -> list[str]:
@@ -167,10 +163,9 @@ def present(results: Sequence[GridResult], methods: Sequence[str]) -> list[str]:
     return [m for m in methods if of_method(results, m)]
 
 
-def best(results: Sequence[GridResult], methods: Sequence[str], curve: str, largest: bool) -> str:
+def best_method(results: Sequence[GridResult], methods: Sequence[str], curve: str, largest: bool) -> str:
     """The method with the largest (or smallest) mean final value of a curve."""
-    chosen = present(results, methods)
-    return (max if largest else min)(chosen, key=lambda m: float(finals(results, m, curve).mean()))
+    return best({m: finals(results, m, curve) for m in present(results, methods)}, largest)
 
 
 def measure_grid(run: Run[Settings], results: dict[tuple[int, int], list[GridResult]]) -> None:
@@ -182,19 +177,19 @@ def measure_grid(run: Run[Settings], results: dict[tuple[int, int], list[GridRes
     grids = list(results.values())
     everywhere = set.intersection(*({r.run.method for r in g} for g in grids))
 
-    def gain(first: str, second: Callable[[list[GridResult]], str]) -> np.ndarray:
-        return np.mean([paired(g, first, second(g)) / g[0].n_modes for g in grids], 0)
+    def share(first: str, second: Callable[[list[GridResult]], str]) -> BySeed:
+        return average(gain(g, first, second(g)) / g[0].n_modes for g in grids)
 
     if "Teacher" in everywhere:
         baselines = [m for m in BASELINES if m in everywhere]
         if baselines:
-            over = gain("Teacher", lambda g: best(g, baselines, "modes", True))
+            over = share("Teacher", lambda g: best_method(g, baselines, "modes", True))
             run.measure("mode_share_gain_over_best_baseline", over, unit="share of modes")
-            tv = [paired(g, best(g, baselines, "tv", False), "Teacher", "tv") for g in grids]
-            run.measure("exact_tv_gain_over_best_baseline", np.mean(tv, 0), unit="total variation")
+            tv = [gain(g, best_method(g, baselines, "tv", False), "Teacher", "tv") for g in grids]
+            run.measure("exact_tv_gain_over_best_baseline", average(tv), unit="total variation")
         matched = [m for m in EQUAL_COMPUTE if m in everywhere]
         if set(EQUAL_COMPUTE[:2]) <= everywhere:
-            over = gain("Teacher", lambda g: best(g, matched, "modes", True))
+            over = share("Teacher", lambda g: best_method(g, matched, "modes", True))
             run.measure("mode_share_gain_at_equal_compute", over, unit="share of modes")
     pairs = {
         "mode_share_gain_over_onpolicy": ("Teacher", "TB"),
@@ -207,7 +202,7 @@ def measure_grid(run: Run[Settings], results: dict[tuple[int, int], list[GridRes
     }
     for name, (first, second) in pairs.items():
         if {first, second} <= everywhere:
-            run.measure(name, gain(first, lambda _, name=second: name), unit="share of modes")  # type: ignore[misc]
+            run.measure(name, share(first, lambda _, name=second: name), unit="share of modes")  # type: ignore[misc]
     _measure_named_grids(run, results)
     _measure_slope(run, results)
     _measure_constants(run, grids[0])
@@ -228,9 +223,8 @@ def _measure_named_grids(run: Run[Settings], results: dict[tuple[int, int], list
                 make_grid(run, dim, side), run.settings.grid_l1_samples, np.random.default_rng(run.seed)
             )
             methods = present(found, [m for m in METHODS if "2x" not in m])
-            l1 = {m: np.array([r.l1 for r in of_method(found, m)]) for m in methods}
-            worst = max(l1.values(), key=lambda v: float(v.mean()))
-            run.measure("sampled_l1_d4_h32_largest_over_floor", worst / floor, unit="ratio")
+            l1 = {m: by_seed(of_method(found, m), lambda r: r.l1) for m in methods}
+            run.measure("sampled_l1_d4_h32_largest_over_floor", l1[best(l1)] / floor, unit="ratio")
             if "Teacher" in l1:
                 run.measure("sampled_l1_d4_h32_teacher", l1["Teacher"])
 
@@ -241,9 +235,9 @@ def _measure_slope(run: Run[Settings], results: dict[tuple[int, int], list[GridR
         return
     logs, sizes = [], []
     for (dim, side), found in results.items():
-        baseline = best(found, BASELINES, "modes", True)
-        own, other = (finals(found, m, "modes").clip(min=1) for m in ("Teacher", baseline))
-        logs.append(np.log(own / other))  # the baselines of Table 1 have the Teacher's seeds
+        baseline = best_method(found, BASELINES, "modes", True)
+        own, other = paired(*(finals(found, m, "modes") for m in ("Teacher", baseline))).clip(min=1)
+        logs.append(np.log(own / other))
         sizes.append(math.log(side - 1 + dim) + (dim - 1) * math.log(side - 1))
     slope = np.polyfit(sizes, np.array(logs), 1)[0]
     run.measure("mode_gain_slope_with_difficulty", slope, unit="1")
@@ -251,10 +245,11 @@ def _measure_slope(run: Run[Settings], results: dict[tuple[int, int], list[GridR
 
 def _measure_constants(run: Run[Settings], results: Sequence[GridResult]) -> None:
     """C7 on the grid: share of modes with C = 19 minus C = 0, α = 0, by seed."""
-    without = shares(results, "Teacher", asymmetry=0.0)
+    without = of_method(results, "Teacher", asymmetry=0.0)
     if len(without) > 1:
-        with_c = shares(results, "Teacher")[: len(without)]
-        run.measure("mode_gain_c19_over_c0", with_c - without, unit="share of modes")
+        both = (by_seed(own, lambda r: r.mode_share) for own in (of_method(results, "Teacher"), without))
+        with_c, without_c = common(*both)
+        run.measure("mode_gain_c19_over_c0", with_c - without_c, unit="share of modes")
 
 
 def unvisited_gain(result: GridResult, over: str) -> float:
@@ -281,7 +276,7 @@ def _measure_unvisited(run: Run[Settings], results: Sequence[GridResult]) -> Non
 
 def sign_test(results: Sequence[GridResult], baseline: str) -> float:
     """One-sided sign test over seeds that the Teacher visits more modes than ``baseline``; ties are left out. Returns p."""
-    gains = paired(results, "Teacher", baseline)
+    gains = gain(results, "Teacher", baseline).values
     wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
     return float(stats.binomtest(wins, wins + losses, alternative="greater").pvalue) if wins + losses else 1.0
 
@@ -333,7 +328,7 @@ def table_one(results: Sequence[GridResult], floor: float, target_mass: float) -
 
 def gain_text(results: Sequence[GridResult], baseline: str) -> str:
     """The Teacher's gain in modes over a baseline as words: mean, interval, sign test."""
-    gained = paired(results, "Teacher", baseline)
+    gained = gain(results, "Teacher", baseline)
     return (
         f"- over {baseline}: {mean_text(gained, '+.1f')} modes "
         f"(sign test over {len(gained)} seed(s) p = {sign_test(results, baseline):.3f})"

@@ -10,6 +10,7 @@ import numpy as np
 from lib.adaptive_teachers.biochemical_tasks import Concentration, SequenceTask, concentration, load_task
 from lib.adaptive_teachers.profiles import Settings
 from lib.adaptive_teachers.sequence_training import SequenceResult, SequenceRun, SequenceSizes
+from lib.by_seed import BySeed, lowest, pairs
 from lib.records import Run
 from lib.statistics import mean_text
 
@@ -63,17 +64,16 @@ def select(
     """Results of one method on one task by seed, at the learning rate that comes first unless another is given."""
     chosen = [r for r in results if r.task == task and r.run.method == method]
     rate = chosen[0].learning_rate if rate is None and chosen else rate
-    return sorted((r for r in chosen if r.learning_rate == rate), key=lambda r: r.run.seed)
+    return sorted((r for r in chosen if r.learning_rate == rate), key=lambda r: r.seed)
 
 
 def gains(
     results: Sequence[SequenceResult], task: str, method: str, baseline: str, rate: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[BySeed, BySeed]:
     """By seed: share of modes found by ``method`` minus that of ``baseline``, and EUBO of ``baseline`` minus that of ``method``."""
-    ours, theirs = select(results, task, method, rate), select(results, task, baseline, rate)
-    modes = [(a.modes[-1] - b.modes[-1]) / a.n_modes for a, b in zip(ours, theirs, strict=True)]
-    eubo = [b.eubo[-1] - a.eubo[-1] for a, b in zip(ours, theirs, strict=True)]
-    return np.array(modes), np.array(eubo)
+    both = pairs(*(select(results, task, m, rate) for m in (method, baseline)))
+    modes = BySeed({a.seed: (a.modes[-1] - b.modes[-1]) / a.n_modes for a, b in both})
+    return modes, BySeed({a.seed: b.eubo[-1] - a.eubo[-1] for a, b in both})
 
 
 def rate_rows(results: Sequence[SequenceResult], task: str = "TFBind8") -> list[dict[str, Any]]:
@@ -105,9 +105,11 @@ def measure_sequences(run: Run[Settings], results: Sequence[SequenceResult]) -> 
         run.measure("tfbind8_eubo_gain", eubo, unit="nats")
     tasks = [t for t in dict.fromkeys(r.task for r in results) if select(results, t, "Teacher + PER")]
     if len(tasks) > 1:
-        pairs = [gains(results, t, "Teacher + PER", "PER") for t in tasks]
-        run.measure("bio_smallest_mode_gain", np.min([m for m, _ in pairs], axis=0), unit="share of modes")
-        smallest = np.min([e for _, e in pairs], axis=0)
+        modes_by_task, eubo_by_task = zip(
+            *(gains(results, t, "Teacher + PER", "PER") for t in tasks), strict=True
+        )
+        run.measure("bio_smallest_mode_gain", lowest(modes_by_task), unit="share of modes")
+        smallest = lowest(eubo_by_task)
         if np.isfinite(smallest).all():
             run.measure("bio_smallest_eubo_gain", smallest, unit="nats")
 

@@ -102,6 +102,11 @@ class SequenceResult:
     recall: list[float] = field(default_factory=list)
     mode_mass: list[float] = field(default_factory=list)
 
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.seed
+
 
 def halves(size: Tensor, uniform: Tensor) -> Tensor:
     """Ranks of a replay batch: the first half from the top tenth, the second from the rest, uniformly with replacement.

@@ -76,6 +76,11 @@ class GridResult:
     l1: float = float("nan")
     laws: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.seed
+
     def last(self, name: str) -> float:
         """Final value of a curve."""
         return self.curves[name][-1]

@@ -20,6 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from lib import tiny_shakespeare
+from lib.by_seed import BySeed, average, paired
 from lib.checkpoints import Kept, set_aside
 from lib.compositionality import kolmogorov, natural_text
 from lib.compositionality.bag_of_words import bag_of_words
@@ -393,10 +394,19 @@ def by_k(frame: pd.DataFrame, value: str) -> pd.DataFrame:
     return frame.pivot_table(index="seed", columns="k", values=value).sort_index()
 
 
-def separation(frame: pd.DataFrame, value: str = "id") -> np.ndarray:
+def at_k(frame: pd.DataFrame, value: str, k: int) -> BySeed:
+    """Value at one k, by seed."""
+    return BySeed(by_k(frame, value)[k].to_dict())
+
+
+def separation(frame: pd.DataFrame, value: str = "id") -> BySeed:
     """Value at the smallest k minus that at the largest k, by seed."""
-    table = by_k(frame, value)
-    return (table[table.columns.min()] - table[table.columns.max()]).to_numpy()
+    return at_k(frame, value, frame["k"].min()) - at_k(frame, value, frame["k"].max())
+
+
+def mean_difference(first: pd.DataFrame, second: pd.DataFrame, value: str) -> BySeed:
+    """Mean over k of the value of ``first`` minus that of ``second``, by seed."""
+    return average(at_k(first, value, k) - at_k(second, value, k) for k in by_k(first, value).columns)
 
 
 def crossing(steps: Sequence[float], values: Sequence[float], level: float) -> float | None:
@@ -433,27 +443,25 @@ def measure_composition(run: Run[Settings], frame: pd.DataFrame, layer: str = "l
         run.measure(
             f"separation_ratio_shuffled_to_coherent{suffix}", separation(sets[mode]) / own, unit="ratio"
         )
-        d = by_k(sets[mode], "d").to_numpy() - by_k(sets["coherent"], "d").to_numpy()
-        run.measure(f"d_shuffled_minus_coherent{suffix}", d.mean(axis=1), unit="dimensions")
-        pr = by_k(sets[mode], "pr").to_numpy() - by_k(sets["coherent"], "pr").to_numpy()
-        run.measure(f"pr_shuffled_minus_coherent{suffix}", pr.mean(axis=1), unit="dimensions")
-    one = {mode: by_k(sets[mode], "id").iloc[:, 0].to_numpy() for mode in MODES}
+        for value in ("d", "pr"):
+            difference = mean_difference(sets[mode], sets["coherent"], value)
+            run.measure(f"{value}_shuffled_minus_coherent{suffix}", difference, unit="dimensions")
+    smallest, largest = coherent.columns.min(), coherent.columns.max()
+    one = {mode: at_k(sets[mode], "id", smallest) for mode in MODES}
     run.measure("id_coherent_minus_shuffled", one["coherent"] - one["glued"], unit="dimensions")
     run.measure("d_shuffled_first_minus_last_k", separation(sets["glued"], "d"), unit="dimensions")
     run.measure("id_fixed_stop_minus_glued", one["dot"] - one["glued"], unit="dimensions")
-    raised = by_k(sets["dot"], "id").to_numpy() - coherent.to_numpy()
-    run.measure("id_fixed_stop_minus_coherent_first_k", raised[:, 0], unit="dimensions")
-    run.measure("id_fixed_stop_minus_coherent_last_k", raised[:, -1], unit="dimensions")
+    run.measure("id_fixed_stop_minus_coherent_first_k", one["dot"] - one["coherent"], unit="dimensions")
+    raised = at_k(sets["dot"], "id", largest) - at_k(sets["coherent"], "id", largest)
+    run.measure("id_fixed_stop_minus_coherent_last_k", raised, unit="dimensions")
     run.measure(
         "id_share_of_collapse_from_last_token", (one["dot"] - one["glued"]) / (one["coherent"] - one["glued"])
     )
     if first == 0 and last > 0:
-        start = {
-            mode: by_k(pick(frame, layer, mode=mode, step=first), "id") for mode in ("coherent", "glued")
-        }
-        gap = start["coherent"].iloc[:, 0].to_numpy() - start["glued"].iloc[:, 0].to_numpy()
+        start = {mode: pick(frame, layer, mode=mode, step=first) for mode in ("coherent", "glued")}
+        gap = at_k(start["coherent"], "id", smallest) - at_k(start["glued"], "id", smallest)
         run.measure("id_coherent_minus_glued_untrained", gap, unit="dimensions")
-        untrained = -np.diff(start["coherent"].to_numpy(), axis=1)
+        untrained = -np.diff(by_k(start["coherent"], "id").to_numpy(), axis=1)
         run.measure("id_smallest_step_in_k_untrained", untrained.min(axis=1), unit="dimensions")
 
 
@@ -674,7 +682,7 @@ def measure_training(run: Run[Settings], frame: pd.DataFrame, history: pd.DataFr
     steps = sorted(frame["step"].unique())
     skill = history.pivot_table(index="seed", columns="step", values="skill").sort_index()
     for mode, suffix in (("glued", ""), ("dot", "_dot")):
-        curves = np.stack([separation(pick(frame, mode=mode, step=step)) for step in steps], axis=1)
+        curves = paired(*(separation(pick(frame, mode=mode, step=step)) for step in steps)).T
         run.measure(f"shuffled_separation_drop{suffix}", curves[:, 0] - curves[:, -1], unit="dimensions")
         distances = []
         for curve, skills in zip(curves, skill.to_numpy(), strict=True):
@@ -833,7 +841,7 @@ def measure_hub(run: Run[Settings], frame: pd.DataFrame, sizes: pd.DataFrame) ->
         steps = sorted(own["step"].unique())
         if len(steps) < 3:
             continue
-        curve = [float(separation(pick(own, "mean", mode="glued", step=step)).mean()) for step in steps]
+        curve = [separation(pick(own, "mean", mode="glued", step=step)).mean() for step in steps]
         fall = crossing(steps, curve, (curve[0] + min(curve)) / 2)
         if fall is not None:
             collapse.append(fall)
@@ -852,10 +860,10 @@ def measure_hub(run: Run[Settings], frame: pd.DataFrame, sizes: pd.DataFrame) ->
     pile = frame[(frame["k"] == 0) & frame["model"].str.contains("pythia")]
     if len(pile):
         widest = pile[(pile["width"] == pile["width"].max()) & (pile["step"] == pile["step"].max())]
-        sets = {mode: pick(widest, "mean", mode=mode).sort_values("seed") for mode in ("coherent", "glued")}
-        gap = sets["coherent"]["id"].to_numpy() - sets["glued"]["id"].to_numpy()
+        sets = {mode: pick(widest, "mean", mode=mode) for mode in ("coherent", "glued")}
+        gap = at_k(sets["coherent"], "id", 0) - at_k(sets["glued"], "id", 0)
         run.measure("pile_id_coherent_minus_shuffled", gap, unit="dimensions")
-        rise = sets["glued"]["d"].to_numpy() - sets["coherent"]["d"].to_numpy()
+        rise = at_k(sets["glued"], "d", 0) - at_k(sets["coherent"], "d", 0)
         run.measure("pile_d_shuffled_minus_coherent", rise, unit="dimensions")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lib.by_seed import paired
 from lib.compositionality.experiments import SKILL_TASKS, pick, rank_correlations, separation
 from lib.compositionality.grammar import degrees_of_freedom, entropy_bits
 from lib.compositionality.kolmogorov import official_name
@@ -143,7 +144,7 @@ def training_figure(frame: pd.DataFrame, history: pd.DataFrame, zero_shot: pd.Da
     (apart, layers_ax), (skill_ax, real) = axes
     x = _step_axis(apart, steps)
     for mode, colour in MODE_COLOURS.items():
-        curves = np.stack([separation(pick(frame, mode=mode, step=s)) for s in steps], axis=1)
+        curves = paired(*(separation(pick(frame, mode=mode, step=s)) for s in steps)).T
         _curve(apart, x, pd.DataFrame(curves, columns=steps), SHORT[mode].replace("\n", " "), colour, "-")
     apart.axhline(0, color="black", lw=0.8)
     apart.set(ylabel="$I_d$(smallest k) − $I_d$(largest k)", title="Separation by k, last layer")

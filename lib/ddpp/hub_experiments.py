@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.by_seed import BySeed, best, mean_by_seed
 from lib.checkpoints import keeping
 from lib.datasets import DataError
 from lib.ddpp.dit import DiT, DiTLogZ
@@ -276,11 +277,10 @@ def hub_protein_rows(run: Run[Settings]) -> list[ProteinRow]:
     return protein_experiment(run, folder, measures)
 
 
-def _by_seed(rows: Sequence[Any], method: str, field: str) -> np.ndarray:
+def _by_seed(rows: Sequence[Any], method: str, field: str) -> BySeed:
     """One value per seed, the mean over tasks."""
-    seeds = sorted({r.seed for r in rows})
-    return np.array(
-        [np.mean([getattr(r, field) for r in rows if (r.method, r.seed) == (method, seed)]) for seed in seeds]
+    return mean_by_seed(
+        (r for r in rows if r.method == method), lambda r: getattr(r, field), f"row of {method!r}"
     )
 
 
@@ -290,11 +290,9 @@ def measure_proteins(run: Run[Settings], rows: Sequence[ProteinRow]) -> None:
     shrink = [r for r in rows if r.task != "sheet"]
     if sheet:
         lb = _by_seed(sheet, "lb", "log_reward")
-        others = (_by_seed(sheet, m, "log_reward") for m in PROTEIN_METHODS if m != "lb")
+        others = {m: _by_seed(sheet, m, "log_reward") for m in PROTEIN_METHODS if m != "lb"}
         run.measure("dplm_sheet_log_reward_lb", lb, unit="log R")
-        run.measure(
-            "dplm_sheet_log_reward_lb_minus_best", lb - max(others, key=lambda v: v.mean()), unit="log R"
-        )
+        run.measure("dplm_sheet_log_reward_lb_minus_best", lb - others[best(others)], unit="log R")
         for field, name in (("measure", "sheet_share"), ("plddt", "plddt")):
             gain = _by_seed(sheet, "lb", field) - _by_seed(sheet, "base", field)
             run.measure(f"dplm_{name}_lb_minus_base", gain)
@@ -375,10 +373,9 @@ def hub_review_rows(run: Run[Settings]) -> list[ReviewRow]:
 
 def measure_reviews(run: Run[Settings], rows: Sequence[ReviewRow]) -> None:
     """C7a: log reward of LB minus that of the best of Best-of-10, SVDD and RTB, one value per seed."""
-    baselines = (_by_seed(rows, m, "log_reward") for m in ("best_of_n", "svdd", "rtb"))
-    best = max(baselines, key=lambda v: v.mean())
+    baselines = {m: _by_seed(rows, m, "log_reward") for m in ("best_of_n", "svdd", "rtb")}
     run.measure(
         "reviews_log_reward_lb_minus_best_baseline",
-        _by_seed(rows, "lb", "log_reward") - best,
+        _by_seed(rows, "lb", "log_reward") - baselines[best(baselines)],
         unit="log probability",
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import datasets
+from lib.by_seed import BySeed, best, by_seed
 from lib.checkpoints import KeepCheckpoint, keeping
 from lib.ddpp.classifier import ClassReward, DigitClassifier, accuracy, train_classifier
 from lib.ddpp.dit import DiT, DiTLogZ
@@ -456,16 +457,14 @@ def grey_job(run: Run[Settings], paths: Sequence[Path] | None) -> list[ImageRow]
 # --- metrics --------------------------------------------------------------------------------------------------------
 
 
-def values(rows: Sequence[ImageRow], target: str, method: str, field: str) -> np.ndarray:
-    """One value per seed, in the order of the seeds.
+def values(rows: Sequence[ImageRow], target: str, method: str, field: str) -> BySeed:
+    """One field of a method's rows, by seed.
 
     Raises:
-        ValueError: if no row fits.
+        SeedError: if no row fits.
     """
-    chosen = sorted((r for r in rows if (r.target, r.method) == (target, method)), key=lambda r: r.seed)
-    if not chosen:
-        raise ValueError(f"no row of {method!r} with target {target!r}")
-    return np.array([getattr(r, field) for r in chosen])
+    own = (r for r in rows if (r.target, r.method) == (target, method))
+    return by_seed(own, lambda r: getattr(r, field), f"row of {method!r} with target {target!r}")
 
 
 def measure_images(run: Run[Settings], rows: Sequence[ImageRow], side: int) -> None:
@@ -480,24 +479,25 @@ def measure_images(run: Run[Settings], rows: Sequence[ImageRow], side: int) -> N
     methods = {r.method for r in rows if r.target == EVEN_NAME}
     tuned = [m for m in DDPP if m in methods]
 
-    def get(method: str, field: str) -> np.ndarray:
+    def get(method: str, field: str) -> BySeed:
         return values(rows, EVEN_NAME, method, field)
 
-    def extreme(field: str, pick: Callable[..., str]) -> np.ndarray:
-        return get(pick(tuned, key=lambda m: get(m, field).mean()), field)
+    def extreme(field: str, largest: bool) -> BySeed:
+        found = {m: get(m, field) for m in tuned}
+        return found[best(found, largest)]
 
     base_bits = get("base", "bits_per_dim")
-    worst_ratio = extreme("bits_per_dim", max) / base_bits
-    lowest, highest = extreme("log_reward", min), extreme("log_reward", max)
+    worst_ratio = extreme("bits_per_dim", True) / base_bits
+    lowest, highest = extreme("log_reward", False), extreme("log_reward", True)
     run.measure("mnist_log_reward_gain_over_base", lowest - get("base", "log_reward"), unit="nats")
     run.measure("mnist_log_reward_svdd_minus_best_ddpp", get("svdd", "log_reward") - highest, unit="nats")
     run.measure(
-        "mnist_distance_svdd_minus_worst_ddpp", get("svdd", "distance") - extreme("distance", max),
+        "mnist_distance_svdd_minus_worst_ddpp", get("svdd", "distance") - extreme("distance", True),
         unit="Frechet distance",
     )  # fmt: skip
     run.measure("mnist_bpd_ratio_to_base", worst_ratio)
     run.measure(
-        "mnist_distance_sir_minus_best_ddpp", get("sir", "distance") - extreme("distance", min),
+        "mnist_distance_sir_minus_best_ddpp", get("sir", "distance") - extreme("distance", False),
         unit="Frechet distance",
     )  # fmt: skip
     if side != 28:
@@ -507,13 +507,13 @@ def measure_images(run: Run[Settings], rows: Sequence[ImageRow], side: int) -> N
         run.measure("mnist28_log_reward_kl", get("kl", "log_reward"), unit="nats")
         run.measure("mnist28_bpd_kl", get("kl", "bits_per_dim"), unit="bits/dim")
     if set(DDPP) <= set(tuned):
-        others = max(("is", "lb"), key=lambda m: get(m, "log_reward").mean())
-        gap = get("kl", "log_reward") - get(others, "log_reward")
+        others = {m: get(m, "log_reward") for m in ("is", "lb")}
+        gap = get("kl", "log_reward") - others[best(others)]
         run.measure("mnist28_log_reward_kl_minus_best_is_lb", gap, unit="nats")
     if "rtb" in methods:
         run.measure("mnist28_log_reward_worst_ddpp_minus_rtb", lowest - get("rtb", "log_reward"), unit="nats")
     if run.settings.image_fld_model not in ("", "judge") and "rtb" in methods and "kl" in tuned:
-        worst_fld = extreme("fld", max)
+        worst_fld = extreme("fld", True)
         run.measure("mnist28_fld_kl", get("kl", "fld"), unit="FLD")
         run.measure("mnist28_fld_worst_ddpp_minus_rtb", worst_fld - get("rtb", "fld"), unit="FLD")
         run.measure("mnist28_fld_worst_ddpp_minus_base", worst_fld - get("base", "fld"), unit="FLD")
@@ -523,7 +523,7 @@ def findings(rows: Sequence[ImageRow]) -> str:
     """What the even digits show, in Markdown, every number from ``rows``."""
 
     def mean(method: str, field: str) -> float:
-        return float(values(rows, EVEN_NAME, method, field).mean())
+        return values(rows, EVEN_NAME, method, field).mean()
 
     methods = {r.method for r in rows if r.target == EVEN_NAME}
     tuned = [m for m in DDPP if m in methods]

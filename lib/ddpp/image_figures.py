@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.by_seed import BySeed
 from lib.ddpp.image_experiments import EVEN_NAME, ImageRow, values
 from lib.ddpp.text_experiments import TextRow
 from lib.figures import PALETTE
@@ -63,13 +64,13 @@ def image_table(rows: Sequence[ImageRow], target: str = EVEN_NAME) -> pd.DataFra
     table = []
     for method in _present(rows, target):
 
-        def get(field: str, name: str = method) -> np.ndarray:
+        def get(field: str, name: str = method) -> BySeed:
             return values(rows, target, name, field)
 
         line = {
             "method": LABELS[method],
             "log R": mean_text(get("log_reward"), ".2f"),
-            "judged right (%)": mean_text(100 * get("judged"), ".1f"),
+            "judged right (%)": mean_text(100 * get("judged").values, ".1f"),
             "Fréchet distance": mean_text(get("distance"), ".1f"),
             "FLD": mean_text(get("fld"), ".1f"),
             "bits/dim": mean_text(get("bits_per_dim"), ".4f"),
@@ -123,7 +124,7 @@ def trade_off_figure(rows: Sequence[ImageRow]) -> Figure:
     fig, axes = plt.subplots(1, len(targets), figsize=(5.6 * len(targets), 4.6), squeeze=False)
     for ax, target in zip(axes[0], targets):
         for method in _present(rows, target):
-            x, y = (values(rows, target, method, f) for f in ("log_reward", "distance"))
+            x, y = (values(rows, target, method, f).values for f in ("log_reward", "distance"))
             colour = COLOURS.get(method, "black")
             ax.plot(-x, y, MARKERS[method], color=colour, ms=5, alpha=0.5)
             ax.plot(-x.mean(), y.mean(), MARKERS[method], color=colour, ms=11, label=LABELS[method], mec="white")  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.by_seed import BySeed, by_seed
 from lib.checkpoints import KeepCheckpoint, keeping
 from lib.ddpp.dit import DiT, DiTLogZ
 from lib.ddpp.inference_steering import best_of_n, sir_pool, svdd
@@ -232,14 +233,11 @@ def measure_text(run: Run[Settings], rows: Sequence[TextRow]) -> None:
     """C7, one value per seed: LB − IS; IS − the better of SVDD and RTB; the worse of these two − Best-of-N; log reward in nats.
 
     Raises:
-        ValueError: if a method has no row.
+        SeedError: if a method has no row, or other seeds than another one.
     """
 
-    def get(method: str) -> np.ndarray:
-        chosen = sorted((r for r in rows if r.method == method), key=lambda r: r.seed)
-        if not chosen:
-            raise ValueError(f"no row of {method!r}")
-        return np.array([r.log_reward for r in chosen])
+    def get(method: str) -> BySeed:
+        return by_seed((r for r in rows if r.method == method), lambda r: r.log_reward, f"row of {method!r}")
 
     weaker, stronger = sorted((get("svdd"), get("rtb")), key=lambda v: v.mean())
     run.measure("text_log_reward_lb_minus_is", get("lb") - get("is"), unit="nats")

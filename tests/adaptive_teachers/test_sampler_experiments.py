@@ -85,7 +85,7 @@ def test_diffusion_metrics_are_paired_gains(tmp_path: Path) -> None:
         (-3.22, pytest.approx(-3.219, abs=1e-3))
     ]
     uneven = [_sampler("Teacher", 0, [9.0, 5.0, 1.0], [10, 90, 120])]
-    assert equal_call_gains(uneven, [_sampler("PER", 0, [9.0, 7.0], [10, 100])]).tolist() == [2.0]
+    assert list(equal_call_gains(uneven, [_sampler("PER", 0, [9.0, 7.0], [10, 100])])) == [2.0]
 
 
 def test_metrics_of_the_ledger_are_those_that_are_measured(tmp_path: Path) -> None:
