@@ -1,4 +1,4 @@
-"""One factory for Lightning trainers: seeds, precision, checkpoints, resume, progress, strategy."""
+"""One factory for Lightning trainers: precision, checkpoints, resume, progress, strategy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from tqdm import tqdm
 
@@ -38,12 +39,7 @@ def make_trainer(
     job: Any = (),
     gradient_clip: float | None = None,
     precision: Any = "32-true",
-    devices: Any = "auto",
-    num_nodes: int = 1,
-    strategy: str = "auto",
     checkpoint_every: int | None = None,
-    callbacks: Sequence[Callback] = (),
-    log_every: int = 50,
     **options: Any,
 ) -> lightning.Trainer:
     """Make the trainer of one training inside a run.
@@ -55,41 +51,76 @@ def make_trainer(
         job: what distinguishes the training beside its module and the run's settings: what its data are made of.
         gradient_clip: maximal gradient norm, or None.
         precision: Lightning's precision string (``"32-true"``, ``"bf16-mixed"``, …).
+        checkpoint_every: steps between checkpoints; None keeps none.
+        options: further arguments of :func:`plain_trainer`.
+    """
+    return plain_trainer(
+        run.device,
+        max_steps=max_steps,
+        keep=keeping(run, name, (job, max_steps, gradient_clip, precision), checkpoint_every),
+        gradient_clip=gradient_clip,
+        precision=precision,
+        bars=progress_enabled(),
+        **options,
+    )
+
+
+def plain_trainer(
+    device: torch.device,
+    *,
+    max_steps: int,
+    keep: KeepCheckpoint | None = None,
+    gradient_clip: float | None = None,
+    precision: Any = "32-true",
+    devices: Any = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    log_every: int = 50,
+    bars: bool = False,
+    **options: Any,
+) -> lightning.Trainer:
+    """Make a trainer outside a run: the one place where Lightning's defaults are set for all trainings.
+
+    Args:
+        device: where to train.
+        max_steps: optimiser steps, as Lightning counts them; -1 for as many as the data have.
+        keep: keeps the training's checkpoints; None keeps none.
+        gradient_clip: maximal gradient norm, or None.
+        precision: Lightning's precision string (``"32-true"``, ``"bf16-mixed"``, …).
         devices, num_nodes, strategy: passed to Lightning, for trainings that outgrow one device; ``auto`` is one device, in this
             process, also inside a job of SLURM.
-        checkpoint_every: steps between checkpoints; None keeps none.
         callbacks: further callbacks.
         log_every: steps between logged values.
+        bars: whether to show a progress bar.
         options: further arguments of ``lightning.Trainer``.
     """
     every: list[Callback] = list(callbacks)
     plugins: list[Any] = [*options.pop("plugins", ()), WholeFiles()]
-    keep = keeping(run, name, (job, max_steps, gradient_clip, precision), checkpoint_every)
     if keep is not None:
         every.append(keep)
-    if progress_enabled():
+    if bars:
         every.append(TQDMProgressBar(refresh_rate=20))
-    accelerator = {"cuda": "gpu"}.get(run.device.type, run.device.type)
     if num_nodes == 1 and devices in ("auto", 1):
         plugins += one_process()
+    if devices == "auto":
+        devices = 1 if device.index is None else [device.index]
+    defaults = {"max_epochs": -1, "logger": False, "num_sanity_val_steps": 0}
     return lightning.Trainer(
         max_steps=max_steps,
-        max_epochs=-1,
-        accelerator=accelerator,
-        devices=1 if devices == "auto" else devices,
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,
         precision=precision,
         gradient_clip_val=gradient_clip,
         callbacks=every,
         log_every_n_steps=log_every,
-        logger=options.pop("logger", False),
         enable_checkpointing=keep is not None,
         plugins=plugins,
-        enable_progress_bar=progress_enabled(),
+        enable_progress_bar=bars,
         enable_model_summary=False,
-        num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),
-        **options,
+        **(defaults | options),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lib.training import fit, make_trainer, progress
+from lib.training import fit, make_trainer, plain_trainer, progress
 from tests.sample_chapter import start
 
 
@@ -58,6 +58,26 @@ def test_lightning_options_pass_through(tmp_path: Path) -> None:
     assert trainer.num_nodes == 3
     assert trainer.gradient_clip_val == 0.25
     assert trainer.precision == "bf16-mixed"
+
+
+def test_a_training_outside_a_run_is_the_same_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = []
+    for trainer in (
+        make_trainer(start(tmp_path, seed=1), max_steps=20, name="line"),
+        plain_trainer(torch.device("cpu"), max_steps=20),
+        plain_trainer(torch.device("cpu"), max_steps=-1, max_epochs=3),  # until the data end
+    ):
+        torch.manual_seed(1)
+        module = Line()
+        capfd.readouterr()
+        fit(trainer, module, loader())
+        weights.append(module.layer.weight.item())
+    assert weights[0] == weights[1]
+    assert trainer.global_step == 24
+    shown = capfd.readouterr()
+    assert shown.err + shown.out == ""
 
 
 @pytest.mark.parametrize(("value", "quiet"), [("0", True), ("1", False)])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from scipy import stats
@@ -22,7 +21,6 @@ from lib.by_seed import BySeed, average, best, by_seed, common, paired
 from lib.records import Run
 from lib.statistics import mean_text
 from lib.training import fit, make_trainer
-from lib.warning_filters import one_process
 
 Job = tuple[Any, ...]
 EQUAL_COMPUTE = ("TB, 2x steps", "TB, 2x weights", "PRT", "PER")
@@ -333,26 +331,3 @@ def gain_text(results: Sequence[GridResult], baseline: str) -> str:
         f"- over {baseline}: {mean_text(gained, '+.1f')} modes "
         f"(sign test over {len(gained)} seed(s) p = {sign_test(results, baseline):.3f})"
     )
-
-
-def device_trainer_options() -> dict[str, Any]:
-    """Options of a bare trainer, for measurements outside a run."""
-    return {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "devices": 1,
-        "plugins": one_process(),
-    }
-
-
-def train_bare(grid: DeceptiveGrid, runs: list[GridRun], task: GridTask) -> StackedTraining:
-    """Train one stack without a run record, for tests and benchmarks."""
-    module = StackedTraining(grid, runs, task)
-    accelerator = {"cuda": "gpu"}.get(grid.device.type, grid.device.type)
-    lightning.Trainer(max_steps=-1, max_epochs=1, accelerator=accelerator, **device_trainer_options()).fit(
-        module
-    )
-    module.to(grid.device).finish()
-    return module

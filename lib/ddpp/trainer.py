@@ -9,8 +9,7 @@ import lightning
 import torch
 
 from lib import training
-from lib.checkpoints import KeepCheckpoint, WholeFiles
-from lib.warning_filters import one_process
+from lib.checkpoints import KeepCheckpoint
 
 # What Lightning warns of is meant here: a frozen prior and dropout that is off, and batches that come from the module's own
 # generator and not from the loader.
@@ -50,23 +49,9 @@ def fit(
         raise ValueError(
             f"device={str(device)!r} has no float64, which categorical draws need; take cpu or cuda"
         )
-    on_gpu = device.type == "cuda"
-    trainer = lightning.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="gpu" if on_gpu else device.type,
-        devices=[device.index or 0] if on_gpu else 1,
-        precision=precision,
-        callbacks=None if keep is None else [keep],
-        logger=False,
-        enable_checkpointing=keep is not None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        plugins=[*one_process(), WholeFiles()],
-    )
+    trainer = training.plain_trainer(device, max_steps=steps, precision=precision, keep=keep)
     with (
-        torch.random.fork_rng(devices=[device.index or 0] if on_gpu else []),
+        torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []),
         warnings.catch_warnings(),
     ):
         for message in MEANT:

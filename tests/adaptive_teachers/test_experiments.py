@@ -13,12 +13,13 @@ from scipy import stats
 from lib.adaptive_teachers import experiments, figures, findings
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
 from lib.adaptive_teachers.exact_law import l1_floor
-from lib.adaptive_teachers.experiments import measure_grid, sign_test, train_bare, unvisited_gain
+from lib.adaptive_teachers.experiments import measure_grid, sign_test, unvisited_gain
 from lib.adaptive_teachers.grid_methods import METHODS, GridRun
 from lib.adaptive_teachers.profiles import PROFILES, Settings
 from lib.adaptive_teachers.stacked_training import GridResult, GridTask
 from lib.claims import ledger
 from lib.records import ROOT, Run
+from tests.adaptive_teachers.small_trainings import train_bare
 
 
 def made_up(

@@ -12,7 +12,7 @@ from torch import nn
 
 from lib.adaptive_teachers import experiments, local_search, stacked_training
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid, Walks
-from lib.adaptive_teachers.experiments import train_bare, train_grid
+from lib.adaptive_teachers.experiments import train_grid
 from lib.adaptive_teachers.grid_methods import METHODS, GridRun, schedule, stacks
 from lib.adaptive_teachers.local_search import half_way
 from lib.adaptive_teachers.policy_network import StackedPolicy
@@ -22,6 +22,7 @@ from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
 from lib.profiles import ParameterError, resolve
 from lib.records import Run
+from tests.adaptive_teachers.small_trainings import train_bare
 
 GRID = DeceptiveGrid(2, 6)
 TASK = GridTask(batches=20, batch=4, hidden=12, evaluations=2, l1_samples=1000)
