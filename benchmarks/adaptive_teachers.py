@@ -35,7 +35,6 @@ from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
 from lib.adaptive_teachers.grid_methods import GridRun
 from lib.adaptive_teachers.sequence_policy import ChildScorer
 from lib.adaptive_teachers.sequence_space import SequenceSpace
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
 from lib.publishing.benchmark import (
@@ -49,6 +48,7 @@ from lib.publishing.benchmark import (
     write_results,
 )
 from lib.records import device_name
+from lib.stacked import clip_by_member
 
 BATCH = 16
 WARM_UP = 200

@@ -37,9 +37,9 @@ from lib.adaptive_teachers.diffusion_sampler import (
 )
 from lib.adaptive_teachers.replay_buffer import VectorBuffer
 from lib.adaptive_teachers.sampler_methods import SAMPLER_METHODS as METHODS
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
 from lib.records import Run
+from lib.stacked import clip_by_member
 from lib.training import fit, make_trainer
 
 LOSS_SCALE = 0.5

@@ -6,7 +6,6 @@ once. Members never mix: products are batched over the leading axis, so each mem
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
+from lib.adaptive_teachers.stacked_layers import StackedLinear
 
 SLOPE = 0.01  # of the leaky rectifier
 
@@ -42,12 +42,8 @@ class StackedPolicy(nn.Module):
             raise ValueError("a stack needs at least one member")
         self.members, self.dim, self.side = len(generators), grid.dim, grid.side
         sizes = [(grid.dim * grid.side, hidden), (hidden, hidden), (hidden, outputs)]
-        drawn = [[_linear(rows, columns, g) for rows, columns in sizes] for g in generators]
-        stacked = [
-            (torch.stack([m[i][0] for m in drawn]), torch.stack([m[i][1] for m in drawn])) for i in range(3)
-        ]
         (self.embedding, self.bias1), (self.weight2, self.bias2), (self.weight3, self.bias3) = (
-            (nn.Parameter(w), nn.Parameter(b)) for w, b in stacked
+            (layer.weight, layer.bias) for layer in (StackedLinear(*size, generators) for size in sizes)
         )
         self.log_z = nn.Parameter(torch.zeros(self.members))
         rows = grid.coordinates + grid.side * torch.arange(grid.dim, device=grid.device)
@@ -74,10 +70,3 @@ class StackedPolicy(nn.Module):
     def parameters_per_member(self) -> int:
         """Weights of one member, log Z included."""
         return sum(p.numel() for p in self.parameters()) // self.members
-
-
-def _linear(rows: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Weight (rows, columns) and bias (columns,) drawn as ``torch.nn.Linear`` draws them: uniform within ±1/√rows."""
-    bound = 1 / math.sqrt(rows)
-    weight = torch.empty(rows, columns).uniform_(-bound, bound, generator=generator)
-    return weight, torch.empty(columns).uniform_(-bound, bound, generator=generator)

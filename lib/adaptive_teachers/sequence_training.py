@@ -22,9 +22,9 @@ from lib.adaptive_teachers.biochemical_tasks import SequenceTask
 from lib.adaptive_teachers.replay_buffer import ReplayBuffer
 from lib.adaptive_teachers.sampler_methods import SEQUENCE_METHODS as METHODS
 from lib.adaptive_teachers.sequence_policy import ChildScorer, exact_law, mode_recall, total_variation
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
 from lib.records import Run
+from lib.stacked import clip_by_member
 from lib.training import fit, make_trainer
 
 LARGEST_SQUARE = 5000.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,21 +43,3 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor, members: slice = slice(None)) -> Tensor:
         """Apply the maps of ``members`` (all by default) to x (m, N, d_in)."""
         return torch.baddbmm(self.bias[members].unsqueeze(1), x, self.weight[members])
-
-
-def clip_by_member(parameters: Iterable[nn.Parameter], largest: float) -> None:
-    """Scale the gradients of each member to a norm of at most ``largest``, over all its parameters; in place.
-
-    A common norm would couple the members, and runs in one stack would no longer be what they are alone.
-
-    Args:
-        parameters: each with the members along its first axis; those without a gradient are left out.
-        largest: the norm.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return
-    squares = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients])  # (parameters, M)
-    factor = (largest / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
-    for g in gradients:
-        g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))

@@ -25,7 +25,6 @@ from lib.adaptive_teachers.grid_methods import GridRun, schedule
 from lib.adaptive_teachers.local_search import local_search
 from lib.adaptive_teachers.policy_network import StackedPolicy
 from lib.adaptive_teachers.replay_buffer import ReplayBuffer
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.teacher import teacher_log_reward, teacher_log_reward_of_transitions
 from lib.adaptive_teachers.trajectory_balance import (
     log_policy,
@@ -35,6 +34,7 @@ from lib.adaptive_teachers.trajectory_balance import (
     trajectory_balance_loss,
     trajectory_balance_residual,
 )
+from lib.stacked import clip_by_member
 
 GUARD = 1e-8  # added to the Teacher's reward before its logarithm
 

@@ -37,7 +37,6 @@ from lib.adaptive_teachers.diffusion_training import (
 from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
 from lib.adaptive_teachers.manywell import Manywell
 from lib.adaptive_teachers.profiles import PROFILES
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.records import Run
 
 
@@ -396,14 +395,6 @@ def test_only_points_above_the_threshold_enter_the_buffer_after_the_first_batch(
     torch.testing.assert_close(
         priority[:, :3].exp(), torch.full((2, 3), math.log(11.001), dtype=torch.float64)
     )
-
-
-def test_clipping_is_by_member() -> None:
-    p = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2))]
-    p[0].grad, p[1].grad = torch.tensor([[3.0, 0, 0], [0.03, 0, 0]]), torch.tensor([4.0, 0.04])
-    clip_by_member(p, 1.0)
-    torch.testing.assert_close(p[0].grad, torch.tensor([[0.6, 0, 0], [0.03, 0, 0]]))
-    torch.testing.assert_close(p[1].grad, torch.tensor([0.8, 0.04]))
 
 
 def test_bad_parameters_are_one_clear_line() -> None:

@@ -17,11 +17,11 @@ from lib.adaptive_teachers.grid_methods import METHODS, GridRun, schedule, stack
 from lib.adaptive_teachers.local_search import half_way
 from lib.adaptive_teachers.policy_network import StackedPolicy
 from lib.adaptive_teachers.profiles import PROFILES, Settings
-from lib.adaptive_teachers.stacked_layers import clip_by_member
 from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
 from lib.profiles import ParameterError, resolve
 from lib.records import Run
+from lib.stacked import clip_by_member
 from tests.adaptive_teachers.small_trainings import train_bare
 
 GRID = DeceptiveGrid(2, 6)
