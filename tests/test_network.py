@@ -231,9 +231,9 @@ def refuse(host, *a, **k):
 socket.getaddrinfo = refuse
 import torch
 from lib.compositionality.hub_models import load
-from lib.ddpp.hub_models import load_pretrained, snapshot
+from lib.hub import load_model, snapshot
 model, tokenizer = load("somebody/tiny", "step0", torch.device("cpu"), torch.float32)
-load_pretrained("AutoModel", "somebody/tiny")
+load_model("AutoModel", "somebody/tiny")
 snapshot("somebody/tiny")
 print(json.dumps([asked.count("huggingface.co"), len(asked) == len(set(asked)), tokenizer("a b")["input_ids"]]))
 """

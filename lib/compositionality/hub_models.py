@@ -2,20 +2,23 @@
 
 What the paper needs and the released code does not do: the training step is passed to the loader as ``revision``, and
 two steps are checked to hold different weights; weights are bfloat16 instead of 8-bit, and states are kept in float32.
-Needs the package ``transformers``, which is imported when a model is loaded.
+Weights come from safetensors only, and whole (:mod:`lib.hub`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.datasets import DataError, note_hub_silence, only_cached
+from lib.datasets import DataError
+from lib.hub import load_model, load_tokenizer
+
+HEADS = (r"^(embed_out|lm_head)\.",)
+"""What turns the last states into logits, in the names of GPT-NeoX, Llama and Mistral; it is not used here."""
 
 
 @dataclass(frozen=True)
@@ -52,32 +55,14 @@ def load(
         The model without a head, in evaluation mode, and the tokenizer, which pads on the right with the end token.
 
     Raises:
-        DataError: if transformers is missing, or the revision cannot be had.
+        DataError: if transformers is missing, or the revision cannot be had, or not whole.
     """
-    try:
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise DataError(
-            "models of the hub need the package transformers: pip install transformers"
-        ) from error
-    local = Path(source).expanduser()
-    place: dict[str, Any] = {"pretrained_model_name_or_path": source, "revision": revision}
-    if local.is_dir():
-        if not (local / revision).is_dir():
-            raise DataError(f"{source} has no revision {revision!r}")
-        place = {"pretrained_model_name_or_path": str(local / revision)}
-    place["local_files_only"] = only_cached(place["pretrained_model_name_or_path"])
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
-        model = AutoModel.from_pretrained(**place, dtype=dtype, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        note_hub_silence(error)
-        first = str(error).strip().splitlines()[0]
-        raise DataError(f"{source} at revision {revision!r} cannot be had: {first}") from error
+    tokenizer = load_tokenizer(source, revision)
+    model = load_model("AutoModel", source, revision, unused=HEADS, dtype=dtype)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device).eval(), tokenizer
+    return model.to(device), tokenizer
 
 
 @torch.no_grad()

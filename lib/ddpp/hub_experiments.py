@@ -25,7 +25,6 @@ from lib.ddpp.hub_models import (
     ReviewReward,
     generative_perplexity,
     load_mdlm,
-    load_pretrained,
     load_protein_denoiser,
 )
 from lib.ddpp.inference_steering import best_of_n, svdd
@@ -46,6 +45,7 @@ from lib.ddpp.proteins import (
 from lib.ddpp.rewards import Reward
 from lib.ddpp.samplers import sample
 from lib.ddpp.steering import steer
+from lib.hub import load_tokenizer
 from lib.plain_files import read_bytes, read_text
 from lib.records import Run
 
@@ -339,7 +339,7 @@ def hub_review_rows(run: Run[Settings]) -> list[ReviewRow]:
         DataError: for a model or file that is missing.
     """
     s = run.settings
-    tokenizer = load_pretrained("AutoTokenizer", s.hub_language_model)
+    tokenizer = load_tokenizer(s.hub_language_model)
 
     def decode(tokens: Tensor) -> list[str]:
         return tokenizer.batch_decode(tokens.cpu(), skip_special_tokens=True)

@@ -1,108 +1,31 @@
 """Models of the hub for the profile ``paper``: proteins (DPLM, ESMFold), text (MDLM, a review classifier, GPT-2), images (DINOv2).
 
-A model is named by its hub id or by a local folder. Weights are read from safetensors only, and no code of the hub is run. What cannot be had
-raises one :class:`~lib.datasets.DataError`; the experiments turn it into a visible notice and leave themselves out.
+A model is named by its hub id, also with ``@revision``, or by a local folder, see :mod:`lib.hub`. What cannot be had raises one
+:class:`~lib.datasets.DataError`; the experiments turn it into a visible notice and leave themselves out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.datasets import DataError, note_hub_silence, only_cached
+from lib.datasets import DataError
 from lib.ddpp.dit import DiT
 from lib.ddpp.proteins import RESIDUES
 from lib.ddpp.rewards import Reward
+from lib.hub import load_model, load_tokenizer, load_weights, read_safetensors, snapshot
 from lib.plain_files import read_json
 
 SYMBOLS = "LAGVSERTIDPKQNFYMHWC"
 """The twenty residues in the order of ESM's vocabulary, where they are the tokens 4 to 23."""
 START, END_TOKEN, FIRST_RESIDUE, MASK = 0, 2, 4, 32
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def load_pretrained(kind: str, source: str, **options: Any) -> Any:
-    """A model or tokenizer by one of transformers' classes; weights from safetensors, every weight present.
-
-    Args:
-        kind: name of the class, e.g. ``AutoModelForMaskedLM``. source: hub id or folder.
-
-    Raises:
-        DataError: if transformers is missing, the source cannot be had, holds no safetensors, or lacks weights of the model.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise DataError(
-            "models of the hub need the package transformers: pip install transformers"
-        ) from error
-    loader = getattr(transformers, kind)
-    options |= {"trust_remote_code": False, "local_files_only": only_cached(source)}
-    try:
-        if kind == "AutoTokenizer":
-            return loader.from_pretrained(source, **options)
-        model, report = loader.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **options
-        )
-    except (OSError, ValueError) as error:
-        note_hub_silence(error)
-        raise DataError(f"{source} cannot be had: {_first_line(error)}") from error
-    missing = [name for name in report["missing_keys"] if "contact_head" not in name and "pooler" not in name]
-    if missing:
-        raise DataError(f"{source} lacks weights of {kind}, such as {sorted(missing)[0]}")
-    return model.eval()
-
-
-def snapshot(source: str) -> Path:
-    """Folder with configuration and safetensors of a hub id or of a local folder.
-
-    Raises:
-        DataError: if it cannot be had.
-    """
-    local = Path(source).expanduser()
-    if local.is_dir():
-        return local
-    try:
-        from huggingface_hub import snapshot_download
-
-        patterns = ["*.json", "*.safetensors"]
-        return Path(snapshot_download(source, allow_patterns=patterns, local_files_only=only_cached(source)))
-    except (ImportError, OSError, ValueError) as error:
-        note_hub_silence(error)
-        raise DataError(f"{source} cannot be had: {_first_line(error)}") from error
-
-
-def read_safetensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder's safetensors files.
-
-    Raises:
-        DataError: if there is no such file, or one is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise DataError(f"{folder.name} holds no safetensors file")
-    state: dict[str, Tensor] = {}
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"{file.name} is no regular file")
-        try:
-            state |= load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{file.name} is damaged: {_first_line(error)}") from error
-    return state
+CONTACTS = (r"(^|\.)contact_head\.",)
+"""ESM's head for contacts, which some checkpoints lack and others hold; neither sequences nor folds depend on it."""
 
 
 # --- proteins -----------------------------------------------------------------------------------------------------------
@@ -140,7 +63,11 @@ def load_protein_denoiser(source: str, length: int, device: torch.device) -> Pro
     """
     if length < 1:
         raise ValueError(f"length={length} must be positive")
-    return ProteinDenoiser(load_pretrained("EsmForMaskedLM", source), length).to(device).eval()
+    return (
+        ProteinDenoiser(load_model("EsmForMaskedLM", source, absent=CONTACTS, unused=CONTACTS), length)
+        .to(device)
+        .eval()
+    )
 
 
 def sequences_of(tokens: Tensor) -> list[str]:
@@ -163,7 +90,7 @@ class Folder:
     """ESMFold (paper: ``facebook/esmfold_v1``, without recycling)."""
 
     def __init__(self, source: str, device: torch.device) -> None:
-        self.model = load_pretrained("EsmForProteinFolding", source).to(device)
+        self.model = load_model("EsmForProteinFolding", source, absent=CONTACTS, unused=CONTACTS).to(device)
         self.device = device
 
     @torch.no_grad()
@@ -284,10 +211,7 @@ def load_mdlm(source: str, n_tokens: int, device: torch.device, heads: int | Non
     outcomes, width = state["body.embedding"].shape
     blocks = 1 + max((int(n.split(".")[2]) for n in state if n.startswith("body.blocks.")), default=-1)
     model = DiT(n_tokens, outcomes - 1, width, blocks, heads, time_conditioned=False)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise DataError(f"{source} does not fit MDLM's network: {' '.join(str(error).split())}") from error
+    load_weights(model, state, source)
     return model.to(device).eval()
 
 
@@ -307,8 +231,8 @@ class ReviewReward(Reward):
         star: int = 0,
     ) -> None:
         super().__init__(exponent)
-        self.tokenizer = load_pretrained("AutoTokenizer", source)
-        self.model = load_pretrained("AutoModelForSequenceClassification", source).to(device)
+        self.tokenizer = load_tokenizer(source)
+        self.model = load_model("AutoModelForSequenceClassification", source).to(device)
         self.decode, self.device, self.star = decode, device, star
 
     @torch.no_grad()
@@ -341,8 +265,8 @@ def generative_perplexity(source: str, texts: Sequence[str], device: torch.devic
     Raises:
         DataError: if the model cannot be had. ValueError: if no text has two tokens.
     """
-    tokenizer = load_pretrained("AutoTokenizer", source)
-    model = load_pretrained("AutoModelForCausalLM", source).to(device)
+    tokenizer = load_tokenizer(source)
+    model = load_model("AutoModelForCausalLM", source).to(device)
     total, count = 0.0, 0
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=1024)["input_ids"].to(device)
@@ -358,6 +282,9 @@ def generative_perplexity(source: str, texts: Sequence[str], device: torch.devic
 
 # --- images -------------------------------------------------------------------------------------------------------------
 
+POOLER = (r"^pooler\.",)
+"""A layer behind the class token's state, which is not used here."""
+
 
 def image_features(source: str, device: torch.device, size: int = 224) -> Callable[[Tensor], Tensor]:
     """Function from ink (B, 1, S, S) in [0, 1] to features (B, d) of a vision transformer (paper: DINOv2 ViT-B/14).
@@ -367,7 +294,7 @@ def image_features(source: str, device: torch.device, size: int = 224) -> Callab
     Raises:
         DataError: if the model cannot be had.
     """
-    model = load_pretrained("AutoModel", source).to(device)
+    model = load_model("AutoModel", source, absent=POOLER, unused=POOLER).to(device)
     mean, deviation = (
         torch.tensor(v, device=device).view(1, 3, 1, 1)
         for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
