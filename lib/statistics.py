@@ -57,30 +57,6 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return Interval(mean, mean - half, mean + half, int(array.size))
 
 
-def difference_interval(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, paired: bool = True, level: float = 0.95
-) -> Interval:
-    """Return the mean of ``a − b`` with its t-interval.
-
-    Args:
-        a, b: one value per seed, (n,) and (m,).
-        paired: True where ``a[i]`` and ``b[i]`` share a seed; False for Welch's unequal-variance interval.
-
-    Raises:
-        ValueError: for paired samples of different lengths, or fewer than two values a side without pairing.
-    """
-    first, second = np.asarray(a, dtype=float).ravel(), np.asarray(b, dtype=float).ravel()
-    if paired:
-        if first.size != second.size:
-            raise ValueError(f"paired samples differ in length: {first.size} and {second.size}")
-        return mean_interval(first - second, level)
-    if min(first.size, second.size) < 2:
-        raise ValueError("Welch's interval needs at least two values a side")
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
-    mean = float(first.mean() - second.mean())
-    return Interval(mean, float(interval.low), float(interval.high), int(min(first.size, second.size)))
-
-
 def interval_text(value: HasInterval, form: str = ".3g") -> str:
     """A mean with its interval as text, ``1.23 [1.1, 1.36]``; the mean alone where nothing varied or a single value gave it.
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.claims import Measurement
-from lib.statistics import difference_interval, interval_text, mean_interval, mean_text
+from lib.statistics import interval_text, mean_interval, mean_text
 
 samples = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-3)
 
@@ -42,29 +42,6 @@ def test_one_value_has_an_infinite_interval() -> None:
 def test_bad_values_are_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="mean_interval needs"):
         mean_interval(values)
-
-
-@given(samples)
-def test_paired_difference_removes_a_shared_offset(values: list[float]) -> None:
-    offset = np.linspace(-50, 50, len(values))
-    found = difference_interval(np.asarray(values) + offset, offset)
-    assert found.mean == pytest.approx(np.mean(values), abs=1e-9)
-
-
-def test_welch_interval_equals_statsmodels() -> None:
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(0, 1, 5), rng.normal(1, 4, 9)
-    found = difference_interval(a, b, paired=False)
-    comparison = sms.CompareMeans(sms.DescrStatsW(a), sms.DescrStatsW(b))
-    low, high = comparison.tconfint_diff(usevar="unequal")
-    assert (found.low, found.high) == pytest.approx((low, high))
-
-
-def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="differ in length: 2 and 3"):
-        difference_interval([1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="two values a side"):
-        difference_interval([1], [1, 2], paired=False)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from lib.adaptive_teachers.diffusion_sampler import Target
 from lib.adaptive_teachers.diffusion_training import METHODS, SamplerResult, SamplerRun, SamplerSizes
 from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
@@ -152,11 +150,6 @@ def equal_call_gains(taught: Sequence[SamplerResult], per: Sequence[SamplerResul
         at = max(i for i, calls in enumerate(teacher.reward_calls) if calls <= allowed)
         gains[teacher.seed] = baseline.eubo[-1] - teacher.eubo[at]
     return BySeed(gains)
-
-
-def collapse_log_z(results: Sequence[SamplerResult]) -> list[tuple[float, float]]:
-    """ELBO and log(k/25) of each result, k the modes covered: equal where a sampler is perfect on the k modes it knows."""
-    return [(r.elbo[-1], float(np.log(max(r.modes[-1], 1) / 25))) for r in results]
 
 
 def diffusion_rows(

@@ -9,7 +9,6 @@ reads μ = r₂ₙ/rₙ in the same way, at the scale of the n-th neighbour.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -115,22 +114,6 @@ def _gride_terms(log_mu: Tensor, n: Tensor, d: Tensor, points: int) -> tuple[Ten
         positive, log_mu.square() * torch.exp(-t) / shrink.square(), 0.0
     )
     return points / d + inside.sum(-1), -points / d.square() - curvature.sum(-1)
-
-
-def gride_log_likelihood(log_mu: Tensor, n: int, d: Tensor) -> Tensor:
-    r"""Σ_i log f(μ_i | d) of GRIDE (Denti et al. 2022) with n₁ = n, n₂ = 2n.
-
-    f(μ|d) = d (μ^d − 1)^(n−1) / (μ^((2n−1)d+1) B(n, n)).
-
-    Args:
-        log_mu: log(r₂ₙ/rₙ) > 0, (N,). n: order. d: dimensions at which to evaluate, (M,).
-    """
-    t = d[:, None] * log_mu
-    log_beta = 2 * math.lgamma(n) - math.lgamma(2 * n)
-    terms = d.log()[:, None] - log_beta - ((2 * n - 1) * d[:, None] + 1) * log_mu
-    if n > 1:  # log(μ^d − 1) = t + log(1 − e^(−t))
-        terms = terms + (n - 1) * (t + torch.log(-torch.expm1(-t)))
-    return terms.sum(-1)
 
 
 def gride(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,22 +27,6 @@ def gzip_bytes(lines: Sequence[str], level: int = LEVEL) -> int:
     if not lines:
         raise ValueError("gzip_bytes needs at least one line")
     return len(gzip.compress("\n".join(lines).encode("utf-8"), compresslevel=level, mtime=0))
-
-
-def command_line_gzip_bytes(lines: Sequence[str], name: str) -> int:
-    """Size of what the program ``gzip`` makes of a file called ``name``: it stores the name, and splits blocks its own way.
-
-    Raises:
-        FileNotFoundError: where there is no program ``gzip``.
-    """
-    program = shutil.which("gzip")
-    if program is None:
-        raise FileNotFoundError("the program gzip is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_text("\n".join(lines), encoding="utf-8")
-        subprocess.run([program, f"-{LEVEL}", str(path)], check=True)
-        return (path.parent / f"{name}.gz").stat().st_size
 
 
 def read_official_sizes(path: Path) -> dict[str, int]:

@@ -273,8 +273,8 @@ def bound_excess(space: Space, prior: Tensor, table: Tensor, log_reward: Tensor)
     log_z = log_normalisers(space, prior, log_reward)
     parts = []
     for pattern in space.patterns:
-        log_q = product_law(space, table, pattern)
-        inside = product_law(space, prior, pattern) + space.arranged(log_reward.double(), pattern) - log_q
+        log_q = product_law(table, pattern)
+        inside = product_law(prior, pattern) + space.arranged(log_reward.double(), pattern) - log_q
         parts.append((log_q.exp() * inside).sum(1))
     return torch.cat(parts) - log_z
 
@@ -285,7 +285,7 @@ def single_mask_posterior(space: Space, prior: Tensor, log_reward: Tensor) -> tu
     for pattern in space.patterns:
         if len(pattern.masked) == 1:
             rows.append(torch.arange(pattern.rows.start, pattern.rows.stop))
-            tilted = product_law(space, prior, pattern) + space.arranged(log_reward.double(), pattern)
+            tilted = product_law(prior, pattern) + space.arranged(log_reward.double(), pattern)
             laws.append(torch.softmax(tilted, 1))
     return torch.cat(rows), torch.cat(laws)
 

@@ -207,7 +207,7 @@ def marginals(space: Space, law: Tensor) -> Tensor:
     return table
 
 
-def product_law(space: Space, table: Tensor, pattern: Pattern) -> Tensor:
+def product_law(table: Tensor, pattern: Pattern) -> Tensor:
     """log Π_i μ_i(x_i | x) over completions for the states of one pattern, (rows, V^masked); additive over positions."""
     total = torch.zeros(pattern.rows.stop - pattern.rows.start, 1, dtype=torch.float64)
     for i in pattern.masked:
@@ -221,7 +221,7 @@ def log_normalisers(space: Space, table: Tensor, log_reward: Tensor) -> Tensor:
     return torch.cat(
         [
             torch.logsumexp(
-                product_law(space, table, p) + space.arranged(log_reward.double(), p), 1
+                product_law(table, p) + space.arranged(log_reward.double(), p), 1
             )
             for p in space.patterns
         ]

@@ -25,7 +25,6 @@ from lib.ddpp.enumerated import (
 )
 from lib.ddpp.exact_law import (
     Distance,
-    Space,
     best_of_n_law,
     clean_law,
     denoising_table,
@@ -296,7 +295,7 @@ def measure_grid(run: Run[Settings], runs: Sequence[SteeredRun]) -> None:
     run.measure("grid_tv_rtb_minus_best_ddpp_equal_calls", gap, unit="total variation")
 
 
-def log_z_excess(space: Space, weights: Tensor, exact: Tensor, learned: Tensor) -> float:
+def log_z_excess(weights: Tensor, exact: Tensor, learned: Tensor) -> float:
     """Mean of learned − exact log Z_t over the states that training sees, nats."""
     return float((weights * (learned - exact)).sum())
 
@@ -318,7 +317,7 @@ def measure_bound(
     for name, prior in problems.items():
         space, exact = prior.problem.space, prior.log_normalisers()
         excesses[name] = [
-            log_z_excess(space, mask_weights(space, r.law), exact, r.log_z)
+            log_z_excess(mask_weights(space, r.law), exact, r.log_z)
             for r in of(runs, "LB", name)
             if r.log_z is not None
         ]
@@ -603,7 +602,7 @@ def counted_calls(
 def optimum_excess(prior: Prior, optimum: Optimum) -> float:
     """Mean of an optimum's constant − exact log Z_t over the states that its training sees, nats."""
     space = prior.problem.space
-    return log_z_excess(space, mask_weights(space, optimum.law), prior.log_normalisers(), optimum.log_z)
+    return log_z_excess(mask_weights(space, optimum.law), prior.log_normalisers(), optimum.log_z)
 
 
 def optimum_of(found: Sequence[Prediction], problem: str, method: str) -> Optimum:

@@ -277,13 +277,3 @@ def final_strip(ax: Axes, runs: Sequence[SteeredRun], problem: str, column: str)
         )
     ax.set_yticks(range(len(methods)), methods)
     ax.invert_yaxis()
-
-
-def controls_figure(priors: Mapping[str, Prior], runs: Sequence[SteeredRun]) -> Figure:
-    """Rewarded mass of every method on the grid's tasks; the dashed line is the target's, the dotted one the untuned model's."""
-    fig, axes = plt.subplots(1, len(priors), figsize=(4.4 * len(priors), 3.6))
-    for ax, (name, prior) in zip(np.atleast_1d(axes), priors.items(), strict=True):
-        final_strip(ax, runs, name, "mass")
-        ax.axvline(prior.compare(prior.target).mass, color="0.3", ls="--", lw=1.2)
-        ax.set(xlabel="mass on rewarded points", title=name)
-    return fig

@@ -31,7 +31,6 @@ from lib.records import Run
 FILE = "ddpp/gb1_four_sites.npz"
 ALPHABET = "ACDEFGHIKLMNPQRSTVWY"
 SITES = ("V39", "D40", "G41", "V54")
-WILD_TYPE = "VDGV"
 FLOOR = 0.01
 """Fitness of variants that were not measured, or measured as zero or less than this."""
 KEYS = ("variants", "count_input", "count_selected", "fitness", "hamming_to_wt", "alphabet")

@@ -60,16 +60,6 @@ class GridTask:
         """All states."""
         return space_of(2, self.side)
 
-    def data_law(self) -> Tensor:
-        """The law of the data over clean states, (H²,)."""
-        inside = self._inside()
-        allowed = inside[:, None] & inside[None, :]
-        if self.prior == "diagonal":
-            block = torch.arange(self.side) // (self.side // SQUARES)
-            allowed &= block[:, None] == block[None, :]
-        law = allowed.double().flatten()
-        return law / law.sum()
-
     def _inside(self) -> Tensor:
         """Coordinates that lie in a square: the middle half of each of the four stretches, (H,) bool."""
         stretch = self.side // SQUARES

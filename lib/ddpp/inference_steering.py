@@ -34,22 +34,6 @@ def best_of_n(tokens: Tensor, log_reward: Tensor, n: int) -> Tensor:
     return tokens[best + n * torch.arange(len(best), device=tokens.device)]
 
 
-def sir_n(tokens: Tensor, reward: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """One sequence of each group of N base samples, drawn with weight R^{1/β} = exp(r): (S·N, length) → (S, length).
-
-    Converges to the target as N grows.
-
-    Args:
-        reward: r = exponent · log R, (S·N,).
-
-    Raises:
-        ValueError: if the pool does not divide into groups.
-    """
-    log_weights = _groups(reward, n).log_softmax(1)
-    chosen = draw(log_weights, generator).squeeze(1)
-    return tokens[chosen + n * torch.arange(len(chosen), device=tokens.device)]
-
-
 def sir_pool(tokens: Tensor, reward: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """``size`` sequences resampled from one whole pool (N, length) with weights exp(r), (size, length)."""
     return tokens[resample(reward, size, generator)]

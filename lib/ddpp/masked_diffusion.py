@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import lightning
 import torch
@@ -23,17 +23,6 @@ from lib.ddpp.trainer import fit
 
 EPSILON = 1e-3  # of the log-linear schedule, and the smallest time of a loss
 IMPOSSIBLE = -1.0e6  # log-probability of what cannot be; finite, so that 0 · log 0 stays 0
-
-
-class Denoiser(Protocol):
-    """What is pretrained and steered: an ``nn.Module`` from tokens (B, n) to logits (B, n, V+1)."""
-
-    n_tokens: int
-    n_symbols: int
-
-    def __call__(self, tokens: Tensor, sigma: Tensor | None = None) -> Tensor:
-        """Logits; ``sigma`` (B,) is the noise level for a time-conditioned network, None elsewhere."""
-        ...
 
 
 # --- schedule and masking -----------------------------------------------------------------------------------------------
@@ -349,32 +338,6 @@ def mask_patterns(n_tokens: int, device: torch.device | str = "cpu") -> Tensor:
     )
 
 
-def exact_nelbo(denoiser: nn.Module, clean: Tensor) -> Tensor:
-    """The T → ∞ NELBO of rows (B, n) in nats, (B,): all 2^n masks, no Monte Carlo error; for small n.
-
-    With ε → 0 the integral over t gives a mask of k of n tokens the weight ∫ t^(k−1) (1−t)^(n−k) dt = (k−1)! (n−k)! / n!.
-
-    Raises:
-        ValueError: for more than 16 tokens.
-    """
-    n, mask_symbol = int(denoiser.n_tokens), int(denoiser.n_symbols)  # type: ignore[arg-type]
-    if n > 16:
-        raise ValueError(f"exact_nelbo enumerates 2^{n} masks; at most 16 tokens")
-    total = torch.zeros(len(clean), dtype=torch.float64, device=clean.device)
-    with torch.no_grad():
-        for mask in mask_patterns(n, clean.device)[1:]:
-            k = int(mask.sum())
-            noisy = clean.masked_fill(mask, mask_symbol)
-            log_prob = clean_log_probability(denoiser(noisy), clean, mask.expand_as(noisy)).double()
-            total -= log_prob * math.exp(math.lgamma(k) + math.lgamma(n - k + 1) - math.lgamma(n + 1))
-    return total
-
-
 def freeze(denoiser: nn.Module) -> nn.Module:
     """A frozen copy in eval mode: no gradients, no dropout."""
     return copy.deepcopy(denoiser).eval().requires_grad_(False)
-
-
-def parameters_of(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """All parameters of several modules."""
-    return [p for module in modules for p in module.parameters()]

@@ -47,22 +47,3 @@ def reinmax_one_hot(logits: Tensor, drawn: Tensor, tau: float = 1.0) -> Tensor:
     the logits as J(p')(2g) − J(p)(g/2), less its mean over symbols. All K draws share one set of logits.
     """
     return _ReinMax.apply(logits, drawn, tau)
-
-
-class _StraightThrough(torch.autograd.Function):
-    """One-hot forwards, softmax backwards."""
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, drawn: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
-        ctx.save_for_backward(logits)
-        return _one_hot(drawn, logits)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def,override]
-        (logits,) = ctx.saved_tensors
-        return _jacobian(logits.softmax(-1), grad.sum(0)), None
-
-
-def straight_through_one_hot(logits: Tensor, drawn: Tensor) -> Tensor:
-    """As :func:`reinmax_one_hot` with the first-order gradient J(p) g (Bengio et al., arXiv:1308.3432)."""
-    return _StraightThrough.apply(logits, drawn)

@@ -159,49 +159,6 @@ class FunctionReward(Reward):
         return floor_log_reward(self.function(onehot), self.floor)
 
 
-class CachedReward(Reward):
-    """Evaluates a costly reward once per different clean sequence: sequences are looked up by their index Σ x_i V^(n−1−i).
-
-    One-hot evaluations, which need gradients, pass through.
-
-    Raises:
-        ValueError: if V^n does not fit into 63 bits.
-    """
-
-    def __init__(self, reward: Reward, n_tokens: int, n_symbols: int) -> None:
-        super().__init__(reward.exponent)
-        if n_symbols**n_tokens >= 2**63:
-            raise ValueError(f"{n_symbols}^{n_tokens} sequences have no index of 63 bits")
-        self.reward, self.evaluated = reward, 0
-        self.powers = torch.tensor([n_symbols**i for i in range(n_tokens - 1, -1, -1)])
-        self.keys = torch.empty(0, dtype=torch.long)
-        self.values = torch.empty(0)
-
-    def log_reward(self, clean: Tensor) -> Tensor:
-        """log R (N,) of clean tokens (N, n); only sequences not seen before reach the wrapped reward."""
-        device = clean.device
-        self.powers, self.keys, self.values = (x.to(device) for x in (self.powers, self.keys, self.values))
-        key = (clean * self.powers).sum(-1)
-        unique, inverse = torch.unique(key, return_inverse=True)
-        unseen = unique[~torch.isin(unique, self.keys, assume_unique=True)]
-        if len(unseen):
-            digits = unseen.unsqueeze(-1) // self.powers
-            size = self.powers[-2] if len(self.powers) > 1 else unseen.max() + 1
-            new = self.reward.log_reward(digits % size)
-            self.evaluated += len(unseen)
-            keys, order = torch.cat([self.keys, unseen]).sort()
-            self.keys, self.values = keys, torch.cat([self.values.to(new.dtype), new])[order]
-        return self.values[torch.searchsorted(self.keys, unique)][inverse]
-
-    def log_reward_of_onehot(self, onehot: Tensor) -> Tensor:
-        """Passed through."""
-        return self.reward.log_reward_of_onehot(onehot)
-
-    def log_reward_at_vertex(self, onehot: Tensor, clean: Tensor) -> Tensor:
-        """Passed through."""
-        return self.reward.log_reward_at_vertex(onehot, clean)
-
-
 @dataclass
 class CallCounter:
     """What a method asked for, per item of a batch and summed over steps.

@@ -44,7 +44,7 @@ from lib.ddpp.masked_diffusion import (
 )
 from lib.ddpp.replay_buffer import ReplayBuffer
 from lib.ddpp.rewards import CallCounter, Reward
-from lib.ddpp.samplers import Trajectory, cached, first_hitting, random_order, sample
+from lib.ddpp.samplers import Trajectory, cached, first_hitting, random_order
 from lib.ddpp.trainer import fit
 from lib.ddpp.trajectory_balance import (
     choose_events,
@@ -563,7 +563,7 @@ class SteeringResult:
             per item of a batch and summed over steps.
         checkpoints, log_z_checkpoints: step → tuned network, and network of log Z_t, at that step.
         losses: the loss of every step.
-        buffer_tokens, buffer_reward: the replay buffer at the end, (N, n) and (N,).
+        buffer_tokens: the sequences of the replay buffer at the end, (N, n).
         ess: effective sample size of the weighted control's pool, else None.
     """
 
@@ -576,7 +576,6 @@ class SteeringResult:
     losses: Tensor
     counter: CallCounter
     buffer_tokens: Tensor
-    buffer_reward: Tensor
     ess: float | None = None
     settings: SteeringSettings = field(default_factory=SteeringSettings)
 
@@ -635,17 +634,6 @@ def steer(
         losses=module.losses.detach().cpu(),
         counter=module.counter,
         buffer_tokens=module.buffer.tokens[: len(module.buffer)],
-        buffer_reward=module.buffer.reward[: len(module.buffer)],
         ess=module.ess,
         settings=chosen,
     )
-
-
-def sample_and_score(
-    denoiser: nn.Module, reward: Reward, n_samples: int, *, seed: int, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
-    """A pool of clean samples (N, n) and their r (N,)."""
-    generator = torch.Generator(device).manual_seed(seed)
-    clean = sample(denoiser, n_samples, generator=generator)
-    with torch.no_grad():
-        return clean, torch.cat([reward(part) for part in clean.split(4096)])

@@ -57,16 +57,6 @@ def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generat
     return tokens, targets
 
 
-def copying_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the batch and the M answers of [argmax logits = token]; chance is 1/14.
-
-    Args:
-        logits: (B, T + M, 16). targets: (B, T + M), :data:`IGNORE` where no answer is asked for.
-    """
-    asked = targets != IGNORE
-    return (logits.argmax(-1)[asked] == targets[asked]).float().mean()
-
-
 def copying_data(
     batch: int, length: int, n_data: int, seed: int, evaluation_sequences: int, evaluation_batch: int = 512
 ) -> GeneratedData:

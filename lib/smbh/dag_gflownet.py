@@ -645,12 +645,6 @@ def total_variation(p: Tensor, q: Tensor) -> float:
     return float((p - q).abs().sum() / 2)
 
 
-def jensen_shannon(p: Tensor, q: Tensor) -> float:
-    """Jensen-Shannon divergence of two laws (count,), in nats."""
-    middle = (p + q) / 2
-    return float((torch.special.xlogy(p, p / middle) + torch.special.xlogy(q, q / middle)).nansum() / 2)
-
-
 def optimal_policy(graph: StateGraph, log_scores: np.ndarray | Tensor) -> TabularPolicy:
     """The policy that solves (1) exactly, by backward recursion of the flow F(G) = R(G) + sum over G' of F(G') / edges(G').
 

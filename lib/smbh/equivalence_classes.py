@@ -369,25 +369,6 @@ def edge_shares(parents: ArrayLike, weights: ArrayLike | None = None) -> tuple[E
     return _share(compelled, given, equal), _share(reversible, given, equal)
 
 
-def class_uniform_edges(parents: ArrayLike, weights: ArrayLike | None = None) -> EdgeShares:
-    """Edge marginals under the prior that is flat over classes instead of DAGs: each DAG weighs 1 / size of its class.
-
-    Args:
-        parents: (K, n) bit masks: independent samples of the posterior that is flat over DAGs, or a list of DAGs.
-        weights: (K,) probabilities of the listed DAGs, None for samples.
-
-    Returns:
-        The marginals [i, j] of i -> j, with the standard error of the importance-weighted samples.
-
-    Raises:
-        DataMatrixError: wrong shape.
-    """
-    masks = _masks(parents)
-    classes = classify(masks)
-    given = None if weights is None else np.asarray(weights, dtype=np.float64)
-    return _share(_adjacency(masks), given, 1.0 / classes.sizes[classes.member_of])
-
-
 def shd(parents: ArrayLike, reference: ArrayLike) -> NDArray[np.int64]:
     """Return the structural Hamming distance of DAGs: pairs of nodes joined differently; a reversed edge counts once.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
+from torch import Tensor
 
 
 def all_distances(points: np.ndarray) -> np.ndarray:
@@ -37,3 +39,19 @@ def gride_root(distances: np.ndarray, n: int, correction: int = 1) -> float:
         return float((len(log_mu) - correction) / d + (log_mu * ((n - 1) * share - (2 * n - 1))).sum())
 
     return float(brentq(slope, 1e-2, 999, xtol=1e-12))
+
+
+def gride_log_likelihood(log_mu: Tensor, n: int, d: Tensor) -> Tensor:
+    r"""Σ_i log f(μ_i | d) of GRIDE (Denti et al. 2022) with n₁ = n, n₂ = 2n.
+
+    f(μ|d) = d (μ^d − 1)^(n−1) / (μ^((2n−1)d+1) B(n, n)).
+
+    Args:
+        log_mu: log(r₂ₙ/rₙ) > 0, (N,). n: order. d: dimensions at which to evaluate, (M,).
+    """
+    t = d[:, None] * log_mu
+    log_beta = 2 * math.lgamma(n) - math.lgamma(2 * n)
+    terms = d.log()[:, None] - log_beta - ((2 * n - 1) * d[:, None] + 1) * log_mu
+    if n > 1:  # log(μ^d − 1) = t + log(1 − e^(−t))
+        terms = terms + (n - 1) * (t + torch.log(-torch.expm1(-t)))
+    return terms.sum(-1)

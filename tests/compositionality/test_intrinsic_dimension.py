@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from lib.compositionality.intrinsic_dimension import (
     estimate,
     gride,
-    gride_log_likelihood,
     intrinsic_dimension,
     levina_bickel,
     two_nn,
@@ -162,11 +161,13 @@ def test_gride_stands_on_the_top_of_its_likelihood() -> None:
     for place, order in enumerate((1, 2, 4, 8, 16, 32)):
         log_mu = (distances[:, 2 * order - 1] / distances[:, order - 1]).log()
         at = d[place] * torch.tensor([1 - 1e-3, 1.0, 1 + 1e-3], dtype=torch.float64)
-        below, top, above = gride_log_likelihood(log_mu, order, at).tolist()
+        below, top, above = plain.gride_log_likelihood(log_mu, order, at).tolist()
         assert top > below
         assert top > above
         variable = d[place].clone().requires_grad_()
-        (slope,) = torch.autograd.grad(gride_log_likelihood(log_mu, order, variable[None]).sum(), variable)
+        (slope,) = torch.autograd.grad(
+            plain.gride_log_likelihood(log_mu, order, variable[None]).sum(), variable
+        )
         assert abs(float(slope)) < 1e-8 * len(log_mu)
 
 
@@ -180,7 +181,7 @@ def test_gride_likelihood_is_a_density() -> None:
         if order > 1:
             log_f = log_f + (order - 1) * (t + torch.log(-torch.expm1(-t)))
         assert float(torch.trapezoid((log_f + log_mu).exp(), log_mu)) == pytest.approx(1, rel=1e-4)
-        one = gride_log_likelihood(log_mu[1000:1001], order, torch.tensor([3.0], dtype=torch.float64))
+        one = plain.gride_log_likelihood(log_mu[1000:1001], order, torch.tensor([3.0], dtype=torch.float64))
         assert float(one) == pytest.approx(float(log_f[1000]), rel=1e-10)
 
 

@@ -20,9 +20,8 @@ from lib.ddpp.denoising_posterior import (
     single_step_loss,
 )
 from lib.ddpp.masked_diffusion import symbol_log_probs
-from lib.ddpp.reinmax import reinmax_one_hot, straight_through_one_hot
+from lib.ddpp.reinmax import reinmax_one_hot
 from lib.ddpp.rewards import (
-    CachedReward,
     FunctionReward,
     Reward,
     TableReward,
@@ -204,6 +203,13 @@ def gradient(loss: Tensor, denoiser: torch.nn.Module) -> Tensor:
     return result.flatten()
 
 
+def straight_through_one_hot(logits: Tensor, drawn: Tensor) -> Tensor:
+    """As :func:`reinmax_one_hot` with the first-order gradient J(p) g (Bengio et al., arXiv:1308.3432)."""
+    soft = logits.softmax(-1)
+    hard = torch.nn.functional.one_hot(drawn, logits.shape[-1]).to(logits)
+    return hard + (soft - soft.detach())
+
+
 def cosines(reward_on_onehots: Reward) -> dict[str, float]:
     """Cosine between the mean sampled gradient and the exact one, which knows the reward at the vertices only."""
     prior, tuned = random_denoiser(3, 4, seed=8), random_denoiser(3, 4, seed=9)
@@ -333,26 +339,6 @@ def test_table_reward_at_vertices_equals_its_multilinear_extension() -> None:
     (value * weights).sum().backward()
     torch.testing.assert_close(fast.grad, slow.grad)
     assert torch.autograd.gradcheck(reward.log_reward_of_onehot, torch.rand((2, 3, 4), dtype=torch.float64, requires_grad=True))  # fmt: skip
-
-
-def test_cached_reward_asks_once_for_each_sequence() -> None:
-    asked = []
-
-    class Costly(Reward):
-        def log_reward(self, clean: Tensor) -> Tensor:
-            asked.extend(map(tuple, clean.tolist()))
-            return clean.double() @ torch.tensor([100.0, 10.0, 1.0], dtype=torch.float64)
-
-    reward = CachedReward(Costly(2.0), 3, 4)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(5):
-        clean = torch.randint(4, (30, 3), generator=generator)
-        expected = clean[:, 0] * 100 + clean[:, 1] * 10 + clean[:, 2]
-        assert torch.equal(reward.log_reward(clean), expected.double())
-    assert len(asked) == len(set(asked)) == reward.evaluated < 64
-    assert reward.exponent == 2.0
-    with pytest.raises(ValueError, match="63 bits"):
-        CachedReward(Costly(), 64, 2)
 
 
 def test_floor_and_bad_rewards() -> None:

@@ -11,7 +11,7 @@ import torch
 from lib.ddpp import exact_law
 from lib.ddpp.denoisers import EmbeddingMLP
 from lib.ddpp.exact_law import Space
-from lib.ddpp.inference_steering import best_of_n, sir_n, svdd
+from lib.ddpp.inference_steering import best_of_n, svdd
 from lib.ddpp.rewards import TableReward
 
 
@@ -146,6 +146,15 @@ def test_distances_on_small_laws() -> None:
     assert (found.mass, found.log_reward) == (pytest.approx(0.5), pytest.approx(-0.5))
 
 
+def resampled_in_groups(
+    tokens: torch.Tensor, reward: torch.Tensor, n: int, generator: torch.Generator
+) -> torch.Tensor:
+    """One sequence of each group of n, drawn with weight exp(r): (S·n, length) → (S, length)."""
+    groups = tokens.view(-1, n, tokens.shape[1])
+    chosen = torch.multinomial(reward.view(-1, n).softmax(1), 1, generator=generator).squeeze(1)
+    return groups[torch.arange(len(groups)), chosen]
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_best_of_n_and_sir_laws_agree_with_draws(ties: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -154,7 +163,7 @@ def test_best_of_n_and_sir_laws_agree_with_draws(ties: bool) -> None:
     pool = torch.multinomial(p, 5 * 100_000, True, generator=generator).unsqueeze(1)
     for kept, law in (
         (best_of_n(pool, score[pool[:, 0]], 5), exact_law.best_of_n_law(p, score, 5)),
-        (sir_n(pool, score[pool[:, 0]], 5, generator), exact_law.resampling_law(p, score, 5)),
+        (resampled_in_groups(pool, score[pool[:, 0]], 5, generator), exact_law.resampling_law(p, score, 5)),
     ):
         share = torch.bincount(kept[:, 0], minlength=12) / 100_000
         sigma = (law * (1 - law) / 100_000).sqrt()

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lib.ddpp.inference_steering import best_of_n, sir_n, sir_pool, svdd
+from lib.ddpp.inference_steering import best_of_n, sir_pool, svdd
 from lib.ddpp.rewards import TableReward
 from lib.ddpp.samplers import sample
 from tests.ddpp.small_denoisers import (
@@ -40,10 +40,9 @@ def test_sir_has_the_target_law_and_best_of_n_has_not() -> None:
     pool = sample(denoiser, 400_000, generator=torch.Generator().manual_seed(0), batch_size=400_000)
     log_reward = reward.log_reward(pool)
     generator = torch.Generator().manual_seed(1)
-    resampled = sir_n(pool, reward(pool), 200, generator)
+    resampled = sir_pool(pool, reward(pool), 2000, generator)
     assert len(resampled) == 2000
     assert p_value(resampled, target) > 0.01
-    assert p_value(sir_pool(pool, reward(pool), 2000, generator), target) > 0.01
     best = best_of_n(pool, log_reward, 10)
     assert len(best) == 40_000
     assert p_value(best[:2000], target) < 1e-6
@@ -123,7 +122,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="groups of n=2"):
         best_of_n(pool, r, 2)
     with pytest.raises(ValueError, match="groups of n=0"):
-        sir_n(pool, r, 0, torch.Generator())
+        best_of_n(pool, r, 0)
     with pytest.raises(ValueError, match="particles=0"):
         svdd(denoiser, reward, 2, particles=0, generator=torch.Generator())
     with pytest.raises(ValueError, match="value_of"):

@@ -52,7 +52,7 @@ def minimise(
             for i in pattern.masked:
                 sums = (sums[:, :, None] + log_q[pattern.rows, i][:, None]).flatten(1)
             c = (free if log_z is None else log_z)[pattern.rows]
-            error = sums - exact_law.product_law(space, prior, pattern)
+            error = sums - exact_law.product_law(prior, pattern)
             error = error - space.arranged(log_r, pattern) + c[:, None]
             total = total + (completion_weights(space, buffer, pattern) * error.square()).sum()
         total.backward()
@@ -74,7 +74,7 @@ def losses(
     """E_w (log q − log p − r + c)² at every state, (S,)."""
     parts = []
     for pattern in space.patterns:
-        error = exact_law.product_law(space, table, pattern) - exact_law.product_law(space, prior, pattern)
+        error = exact_law.product_law(table, pattern) - exact_law.product_law(prior, pattern)
         error = error - space.arranged(log_r, pattern) + c[pattern.rows][:, None]
         parts.append((completion_weights(space, buffer, pattern) * error.square()).sum(1))
     return torch.cat(parts)
@@ -118,7 +118,7 @@ def test_kl_optimum_is_stationary() -> None:
         sums = torch.zeros(pattern.rows.stop - pattern.rows.start, 1, dtype=torch.float64)
         for i in pattern.masked:
             sums = (sums[:, :, None] + log_q[pattern.rows, i][:, None]).flatten(1)
-        inside = sums - exact_law.product_law(space, prior, pattern) - space.arranged(log_r, pattern)
+        inside = sums - exact_law.product_law(prior, pattern) - space.arranged(log_r, pattern)
         total = total + (sums.exp() * inside).sum()
     [gradient] = torch.autograd.grad(total, logits)
     assert float(gradient.abs().max()) < 1e-9

@@ -15,7 +15,7 @@ from lib.ddpp.dit import DiT
 from lib.ddpp.masked_diffusion import symbol_log_probs
 from lib.ddpp.replay_buffer import ReplayBuffer
 from lib.ddpp.rewards import TableReward
-from lib.ddpp.steering import METHODS, ROUND, Steering, SteeringSettings, sample_and_score, steer
+from lib.ddpp.steering import METHODS, ROUND, Steering, SteeringSettings, steer
 from lib.ddpp.trainer import fit
 from lib.profiles import ParameterError
 from tests.ddpp.small_denoisers import (
@@ -329,13 +329,6 @@ def test_moving_average_is_what_is_returned() -> None:
     fast = steer(prior, TableReward(table(2, 3, 5)), "is", **options)
     start = prior.table.detach()
     assert (slow.denoiser.table - start).norm() < 0.5 * (fast.denoiser.table - start).norm()
-
-
-def test_sample_and_score() -> None:
-    prior, reward = random_denoiser(2, 3, seed=11), TableReward(table(2, 3, 5), exponent=2.0)
-    clean, r = sample_and_score(prior, reward, 5000, seed=0)
-    assert clean.shape == (5000, 2)
-    torch.testing.assert_close(r, 2 * reward.table[tuple(clean.T)])
 
 
 @pytest.mark.parametrize(
