@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lib.ddpp import gb1
 from lib.ddpp.enumerated import SteeredRun
-from lib.ddpp.experiments import GB1, Prediction, Prior, finals, of, present
+from lib.ddpp.experiments import GB1, Prediction, Prior, of, present
 from lib.figures import PALETTE
 from lib.statistics import mean_interval
 
@@ -263,17 +262,3 @@ def gumbel_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ax.set(xscale="log", xlabel="denoising steps T", ylabel="entropy lost (nats)")
     ax.legend()
     return fig
-
-
-def final_strip(ax: Axes, runs: Sequence[SteeredRun], problem: str, column: str) -> None:
-    """Seeds as dots and the mean with its 95 % interval, one row per method."""
-    methods = present(runs, problem)
-    for y, method in enumerate(methods):
-        values = finals(runs, method, problem, column)
-        interval = mean_interval(values)
-        ax.plot(values, [y] * len(values), "o", ms=4, color=COLOURS[method], alpha=0.5)
-        ax.errorbar(
-            interval.mean, y, xerr=interval.error_bar, fmt="D", ms=6, capsize=4, color=COLOURS[method]
-        )
-    ax.set_yticks(range(len(methods)), methods)
-    ax.invert_yaxis()

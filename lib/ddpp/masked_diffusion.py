@@ -331,13 +331,6 @@ def pretrain(
     return module.result().to(device)
 
 
-def mask_patterns(n_tokens: int, device: torch.device | str = "cpu") -> Tensor:
-    """All 2^n masks, (2^n, n) bool."""
-    return torch.cartesian_prod(*[torch.tensor([False, True], device=device)] * n_tokens).reshape(
-        -1, n_tokens
-    )
-
-
 def freeze(denoiser: nn.Module) -> nn.Module:
     """A frozen copy in eval mode: no gradients, no dropout."""
     return copy.deepcopy(denoiser).eval().requires_grad_(False)

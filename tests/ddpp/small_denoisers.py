@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lib.ddpp.masked_diffusion import clean_log_probability, mask_patterns
+from lib.ddpp.masked_diffusion import clean_log_probability
 
 
 class TableDenoiser(nn.Module):
@@ -131,6 +131,13 @@ def histogram(tokens: Tensor, n_symbols: int) -> Tensor:
 def total_variation(p: Tensor, q: Tensor) -> float:
     """Half the sum of absolute differences."""
     return float((p - q).abs().sum() / 2)
+
+
+def mask_patterns(n_tokens: int, device: torch.device | str = "cpu") -> Tensor:
+    """All 2^n masks, (2^n, n) bool."""
+    return torch.cartesian_prod(*[torch.tensor([False, True], device=device)] * n_tokens).reshape(
+        -1, n_tokens
+    )
 
 
 def exact_nelbo(denoiser: nn.Module, clean: Tensor) -> Tensor:

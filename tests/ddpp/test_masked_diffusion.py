@@ -18,7 +18,6 @@ from lib.ddpp.masked_diffusion import (
     EPSILON,
     bits_per_dim,
     clean_log_probability,
-    exact_nelbo,
     low_discrepancy_times,
     mask_probability,
     mask_tokens,
@@ -31,6 +30,7 @@ from lib.ddpp.masked_diffusion import (
 )
 from tests.ddpp.small_denoisers import (
     clean_states,
+    exact_nelbo,
     random_denoiser,
     random_law,
     true_conditionals,
