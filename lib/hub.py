@@ -39,6 +39,8 @@ def snapshot(source: str, revision: str | None = None) -> Path:
     Raises:
         DataError: if it cannot be had.
     """
+    if not source:
+        raise DataError("a model of the hub is asked for, and none is named")
     local = Path(source).expanduser()
     if local.is_dir():
         folder = local / (revision or "")

@@ -193,6 +193,8 @@ def test_a_source_out_of_reach_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         load_tokenizer("somebody/lost", "step512")
     monkeypatch.undo()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="none is named"):
+        load_model("AutoModel", "")
     for source in (str(tmp_path / "absent"), "somebody/never-downloaded", "a/b/c@d"):
         with pytest.raises(DataError, match="cannot be had") as caught:
             load_model("AutoModel", source)

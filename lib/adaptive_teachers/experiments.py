@@ -169,14 +169,14 @@ def best_method(results: Sequence[GridResult], methods: Sequence[str], curve: st
 def measure_grid(run: Run[Settings], results: dict[tuple[int, int], list[GridResult]]) -> None:
     """C1, C1a to C1d, C2, C5, C7, C8, from the results of every grid (d, H).
 
-    Gains are paired by seed and averaged over grids. The best baseline of a grid is the one with the best mean. mode share =
+    Gains are paired by seed and averaged over grids, for the seeds that all of them have. The best baseline of a grid is the one with the best mean. mode share =
     maximum-reward cells visited in training / all of them. tv gain = baseline's exact total variation − the Teacher's.
     """
     grids = list(results.values())
     everywhere = set.intersection(*({r.run.method for r in g} for g in grids))
 
     def share(first: str, second: Callable[[list[GridResult]], str]) -> BySeed:
-        return average(gain(g, first, second(g)) / g[0].n_modes for g in grids)
+        return average(common(*(gain(g, first, second(g)) / g[0].n_modes for g in grids)))
 
     if "Teacher" in everywhere:
         baselines = [m for m in BASELINES if m in everywhere]
@@ -184,7 +184,7 @@ def measure_grid(run: Run[Settings], results: dict[tuple[int, int], list[GridRes
             over = share("Teacher", lambda g: best_method(g, baselines, "modes", True))
             run.measure("mode_share_gain_over_best_baseline", over, unit="share of modes")
             tv = [gain(g, best_method(g, baselines, "tv", False), "Teacher", "tv") for g in grids]
-            run.measure("exact_tv_gain_over_best_baseline", average(tv), unit="total variation")
+            run.measure("exact_tv_gain_over_best_baseline", average(common(*tv)), unit="total variation")
         matched = [m for m in EQUAL_COMPUTE if m in everywhere]
         if set(EQUAL_COMPUTE[:2]) <= everywhere:
             over = share("Teacher", lambda g: best_method(g, matched, "modes", True))
