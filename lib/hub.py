@@ -150,6 +150,8 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
         raise DataError(f"{folder.name} holds no safetensors file; weights in another format are not read")
     state: dict[str, Tensor] = {}
     for file in files:
+        if not file.is_file():
+            raise DataError(f"{file.name} is no regular file")
         try:
             state |= load_file(file)
         except _errors() as error:

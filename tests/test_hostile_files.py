@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import agreement, datasets, numeric_files, plain_files
+from lib import agreement, datasets, hub, numeric_files, plain_files
 from lib.adaptive_teachers import biochemical_tasks
 from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.checkpoints import is_whole
@@ -205,9 +205,9 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "mnist.convert_idx": (".gz", converted(mnist.convert_idx, 2), "nothing"),
     "mnist.read_npz": (".npz", mnist.read_npz, "nothing"),
     "sentences.read_sentences": (".csv", sentences.read_sentences, "nothing"),
-    "hub_models.read_safetensors": (
+    "hub.read_safetensors": (
         ".bin",
-        of_hub("model.safetensors", hub_models.read_safetensors),
+        of_hub("model.safetensors", hub.read_safetensors),
         "nothing",
     ),
     "hub_models.load_mdlm": (".json", of_hub("config.json", mdlm), "nothing"),
