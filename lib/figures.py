@@ -18,6 +18,8 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from lib.tables import html_table
+
 PALETTE: list[str] = [
     "#0173b2",
     "#de8f05",
@@ -114,22 +116,8 @@ def table(
     text = frame.map(cell)
     if index:
         text = text.reset_index()
-    head = "".join(f"<th>{html.escape(str(column))}</th>" for column in text.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td{_mark(value)}>{html.escape(value)}</td>" for value in map(str, row)) + "</tr>"
-        for row in text.itertuples(index=False)
-    )
-    markup = (
-        f'<div class="run-table"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-    return Rendered(markup, f"{caption}\n{text.to_string(index=False)}")
-
-
-def _mark(value: str) -> str:
-    """A CSS class for cells that hold a verdict."""
-    verdicts = ("reproduced", "same direction", "inconclusive", "contradicted", "not run")
-    return f' class="verdict-{value.replace(" ", "-")}"' if value in verdicts else ""
+    markup = html_table(list(text.columns), text.itertuples(index=False), caption)
+    return Rendered(str(markup), f"{caption}\n{text.to_string(index=False)}")
 
 
 def show_table(

@@ -24,7 +24,7 @@ from lib.publishing.benchmark import (
     seconds,
     write_results,
 )
-from lib.publishing.pages import read_benchmark
+from lib.publishing.pages.benchmarks import read_benchmark
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent

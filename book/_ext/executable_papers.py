@@ -22,7 +22,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from lib.profiles import OneLineError  # noqa: E402
-from lib.publishing import build, pages  # noqa: E402
+from lib.publishing import build  # noqa: E402
+from lib.publishing.pages import committed, generated, places, reference  # noqa: E402
 
 
 def begin_build(app: Sphinx, config: Config) -> None:
@@ -33,9 +34,9 @@ def begin_build(app: Sphinx, config: Config) -> None:
 def write_pages(app: Sphinx, config: Config) -> None:
     """Compute the scorecard and write ``book/generated`` before Sphinx looks for documents."""
     try:
-        pages.check_committed()
-        pages.check_outputs()
-        pages.write_generated()
+        committed.check_committed()
+        committed.check_outputs()
+        generated.write_generated()
     except OneLineError as error:
         sys.exit(f"book: {error}")  # one line; raising inside Sphinx would print three tracebacks
 
@@ -44,7 +45,7 @@ def set_edit_button(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Let the button "Suggest edit" open the file that makes the page; without such a file there is no button."""
-    path = pages.edited_file(pagename)
+    path = places.edited_file(pagename)
     for group in context.get("header_buttons", []):
         for button in [b for b in group.get("buttons", []) if b.get("label") == "source-edit-button"]:
             if path is None:
@@ -106,7 +107,7 @@ def mock_what_is_absent(app: Sphinx, config: Config) -> None:
     """
     if importlib.util.find_spec("triton") is not None:
         return
-    for name in (name for group in pages.modules().values() for name in group):
+    for name in (name for group in reference.modules().values() for name in group):
         with contextlib.suppress(Exception):  # autodoc imports it again, and reports what is wrong with it
             importlib.import_module(name)
     config.autodoc_mock_imports = ["triton"]

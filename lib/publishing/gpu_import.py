@@ -20,12 +20,14 @@ import nbformat
 from lib.claims import ledgers
 from lib.plain_files import one_line
 from lib.profiles import OneLineError
-from lib.publishing import pages, readme
+from lib.publishing import readme
 from lib.publishing.execute import store
 from lib.publishing.freshness import output_faults
 from lib.publishing.gpu_archive import Contents, find_volumes, read_archive
 from lib.publishing.gpu_session import RECORD
 from lib.publishing.larger_run import as_page
+from lib.publishing.pages.__main__ import main as write_pages
+from lib.publishing.pages.benchmarks import check_benchmark
 from lib.publishing.provenance import ROOT, commit_of, is_ancestor
 from lib.publishing.scorecard import judged_record
 from lib.records import as_json, write_json
@@ -178,7 +180,7 @@ def import_benchmark(contents: Contents, slug: str, root: Path, rehearsal: bool,
     if slug not in ledgers():
         raise ImportRefused(f"{key}: no ledger has this slug")
     content, request = _json(name, contents.files[name]), contents.manifest["requests"][key]
-    pages.check_benchmark(name, content)
+    check_benchmark(name, content)
     if not rehearsal and (request["quick"] or "GPU" not in content["machine"]):
         raise ImportRefused(f"{name}: a rehearsal, not measured on a GPU")
     commit = commit_of("benchmarks", slug, request["sources"])
@@ -244,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(done) or "nothing was imported")
     for line in refused:
         print(f"not imported: {line}", file=sys.stderr)
-    if options.into is None and done and (pages.main(["sync"]) or readme.main([])):
+    if options.into is None and done and (write_pages(["sync"]) or readme.main([])):
         return 1
     return 0 if done else 1
 

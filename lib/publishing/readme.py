@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import html
 import json
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,7 +17,11 @@ from lib.atomic import replacing
 from lib.claims import ledgers
 from lib.figures import set_theme
 from lib.profiles import OneLineError
-from lib.publishing.pages import chapter_document, escape_markdown, has_notebook, write_if_changed
+from lib.publishing.command import or_one_line
+from lib.publishing.pages.committed import write_if_changed
+from lib.publishing.pages.papers import checked_arxiv
+from lib.publishing.pages.places import chapter_source
+from lib.publishing.rendering import render
 from lib.publishing.scorecard import ROOT, PaperScore, alt_text, counts_text, figure, scorecard, total_counts
 
 README = ROOT / "README.md"
@@ -33,24 +35,21 @@ class ReadmeError(OneLineError, RuntimeError):
 
 def chapters_table(scores: list[PaperScore], root: Path = ROOT) -> str:
     """One line for each paper: chapter, paper, what it is about, how many claims have which verdict."""
-    lines = ["| chapter | paper | what it is about | claims |", "|---|---|---|---|"]
-    for score in scores:
-        ledger = score.ledger
-        path = chapter_document(ledger.slug, root) + (".ipynb" if has_notebook(ledger.slug, root) else ".md")
-        lines.append(
-            f"| [`{ledger.slug}`]({path}) | {escape_markdown(ledger.title)} "
-            f"([{ledger.arxiv}](https://arxiv.org/abs/{ledger.arxiv})) | {escape_markdown(ledger.summary)} "
-            f"| {counts_text(score.counts())} |"
-        )
-    return "\n".join(lines)
+    papers = [
+        {
+            "ledger": score.ledger,
+            "arxiv": checked_arxiv(score.ledger),
+            "path": chapter_source(score.ledger.slug, root),
+            "counts": counts_text(score.counts()),
+        }
+        for score in scores
+    ]
+    return render("readme_chapters.md", papers=papers)
 
 
-def picture_line(scores: list[PaperScore]) -> str:
+def picture_lines(scores: list[PaperScore]) -> str:
     """The picture with its alternative text, and the totals."""
-    return (
-        f'<img src="book/_static/scorecard.png" width="620" alt="{html.escape(alt_text(scores))}">\n\n'
-        f"All ten papers: {counts_text(total_counts(scores))}."
-    )
+    return render("readme_scorecard.md", alt=alt_text(scores), counts=counts_text(total_counts(scores)))
 
 
 def replace_part(text: str, name: str, content: str) -> str:
@@ -68,7 +67,7 @@ def replace_part(text: str, name: str, content: str) -> str:
 
 def updated(text: str, scores: list[PaperScore], root: Path = ROOT) -> str:
     """``text`` of the README with its generated parts made anew."""
-    text = replace_part(text, "scorecard", picture_line(scores))
+    text = replace_part(text, "scorecard", picture_lines(scores))
     return replace_part(text, "chapters", chapters_table(scores, root))
 
 
@@ -115,23 +114,20 @@ def check(
         )
 
 
+def write() -> None:
+    """Write what is stale of the README's parts and the picture."""
+    scores = scorecard(ledgers())
+    write_if_changed(README, updated(README.read_text(encoding="utf-8"), scores))
+    if picture_digest() != digest(scores):
+        write_picture(scores)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Write or check the generated parts of README.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is stale")
     options = parser.parse_args(arguments)
-    try:
-        scores = scorecard(ledgers())
-        if options.check:
-            check(scores)
-        else:
-            write_if_changed(README, updated(README.read_text(encoding="utf-8"), scores))
-            if picture_digest() != digest(scores):
-                write_picture(scores)
-    except OneLineError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return or_one_line(lambda: check(scorecard(ledgers())) if options.check else write())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Nothing here is typed by hand. A row comes from a ledger (``book/claims/<slug>.y
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from lib.claims import VERDICTS, Claim, Ledger, Measurement, Verdict
 from lib.profiles import OneLineError, nearest
+from lib.publishing.stored_json import read_json
 from lib.records import RECORD_NAME, ROOT, read_measurements
 
 RUNS_DIR = ROOT / "book" / "runs"
@@ -60,6 +60,17 @@ COLOURS: dict[Verdict, tuple[str, str]] = {
 
 CELLS = 20
 """Cells in one line of the scorecard's figure."""
+
+FORM: dict[str, tuple[type, ...]] = {
+    "slug": (str,),
+    "profile": (str,),
+    "seed": (int,),
+    "device": (str,),
+    "data_source": (str,),
+    "wall_time_s": (int, float),
+    "commit": (str, type(None)),
+}
+"""What the book shows of a record, and the types that it has there."""
 
 
 class RecordError(OneLineError, ValueError):
@@ -120,6 +131,9 @@ def judged_record(name: str, raw: Mapping[str, Any], ledger: Ledger) -> RunRecor
         RecordError: for a record that lacks something or has it in another form.
     """
     try:
+        for key, kinds in FORM.items():
+            if not isinstance(raw[key], kinds) or isinstance(raw[key], bool):
+                raise TypeError(f"{key} is {str(raw[key])[:40]!r}")
         measurements = read_measurements(raw)
         profile, data_source = raw["profile"], raw["data_source"]
         return RunRecord(
@@ -128,12 +142,12 @@ def judged_record(name: str, raw: Mapping[str, Any], ledger: Ledger) -> RunRecor
             seed=raw["seed"],
             device=raw["device"],
             data_source=data_source,
-            wall_time_s=raw["wall_time_s"],
+            wall_time_s=float(raw["wall_time_s"]),
             commit=raw["commit"],
             measurements=measurements,
             verdicts=ledger.judge(measurements, profile, data_source),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecordError(f"{name}: not a run record ({type(error).__name__}: {error})") from error
 
 
@@ -153,11 +167,9 @@ def read_record(path: Path, ledger: Ledger) -> RunRecord:
     """
     name = "/".join(path.parts[-3:])
     profile = path.parent.name
+    raw = read_json(path, name, RecordError)
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         stored = dict(raw["verdicts"])
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{name}: not valid JSON ({error.msg}, line {error.lineno})") from error
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{name}: not a run record ({type(error).__name__}: {error})") from error
     record = judged_record(name, raw, ledger)

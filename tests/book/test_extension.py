@@ -14,8 +14,8 @@ from docutils import nodes
 from docutils.utils import new_document
 
 from lib.fingerprint import ROOT
-from lib.publishing import pages
-from lib.publishing.pages import PageError
+from lib.publishing.pages import committed, places
+from lib.publishing.rendering import PageError
 
 
 def extension() -> Any:
@@ -82,7 +82,7 @@ def test_no_edit_button_leads_nowhere() -> None:
             ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.splitlines()
     )
-    found = {document: pages.edited_file(document) for document in documents()}
+    found = {document: places.edited_file(document) for document in documents()}
     assert len(found) > 20
     assert {path for path in found.values() if path is not None} <= tracked
     assert [document for document, path in found.items() if path is None] == [
@@ -101,13 +101,13 @@ def test_standard_error_in_a_page_names_page_cell_and_text(
         (tmp_path / path).parent.mkdir(parents=True)
         nbformat.write(notebook, tmp_path / path)
     with pytest.raises(PageError) as caught:
-        pages.check_outputs(tmp_path)
+        committed.check_outputs(tmp_path)
     assert str(caught.value) == (
         "notebooks/minrnn.ipynb, cell 2: standard error: a hint of a library; "
         "book/runs/smbh/gpu/smbh.ipynb, cell 2: standard error: a hint of a library; "
         "run 'make refresh' for these chapters"
     )
-    pages.check_outputs()  # the stored ones are quiet
+    committed.check_outputs()  # the stored ones are quiet
 
 
 def test_a_build_stops_with_that_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_build_stops_with_that_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise PageError("notebooks/x.ipynb, cell 2: standard error: a hint")
 
-    monkeypatch.setattr(module.pages, "check_committed", lambda: None)
-    monkeypatch.setattr(module.pages, "check_outputs", fail)
+    monkeypatch.setattr(module.committed, "check_committed", lambda: None)
+    monkeypatch.setattr(module.committed, "check_outputs", fail)
     with pytest.raises(SystemExit, match=r"book: notebooks/x\.ipynb, cell 2"):
         module.write_pages(None, None)
