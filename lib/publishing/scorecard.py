@@ -267,7 +267,13 @@ def figure(scores: list[PaperScore]) -> Figure:
             axes.add_patch(
                 Rectangle((x + 0.04, y + 0.06), 0.92, 0.88, facecolor=background, edgecolor="#8a8a8a", lw=0.6)
             )
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "family": "DejaVu Sans"}
+            style: dict[str, Any] = {
+                "parse_math": False,
+                "ha": "center",
+                "va": "center",
+                "color": ink,
+                "family": "DejaVu Sans",
+            }
             short = len(row.claim.id) <= 3
             axes.text(x + 0.5, y + (0.67 if short else 0.5), MARKS[row.verdict], fontsize=9, **style)
             if short:

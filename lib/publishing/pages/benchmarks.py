@@ -16,6 +16,7 @@ from lib.tables import html_table
 
 COLUMNS = ("peer", "version", "shape", "ratio", "low", "high", "bar", "meets_bar")
 """What every row of a benchmark's results holds."""
+NUMBERS = ("ratio", "low", "high", "bar")
 OPTIONAL = ("what", "device", "dtype")
 """Columns that stand in the caption where all rows share one value."""
 TITLE = "Speed as a ratio to a peer; above 1 this collection is faster."
@@ -47,6 +48,13 @@ def check_benchmark(name: str, content: Any) -> None:
         missing = [key for key in COLUMNS if key not in row]
         if missing:
             raise PageError(f"{name}: row {number} lacks {', '.join(missing)}")
+        for key in NUMBERS:
+            if row[key] is not None and (
+                isinstance(row[key], bool) or not isinstance(row[key], (int, float))
+            ):
+                raise PageError(f"{name}: row {number}: {key} is {str(row[key])[:40]!r}, no number")
+        if not (row["meets_bar"] is None or isinstance(row["meets_bar"], bool)):
+            raise PageError(f"{name}: row {number}: meets_bar is true, false or null")
 
 
 def _number(value: Any) -> str:
