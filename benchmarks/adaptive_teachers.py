@@ -12,21 +12,18 @@ with ``--no-deps`` and then tensordict, torch_geometric, linear-attention-transf
 
 from __future__ import annotations
 
-import argparse
-import math
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.peers.adaptive_teachers import SequentialScoring, StateByState, TorchGfnIteration
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
 from lib.adaptive_teachers.diffusion_sampler import DriftNetwork, brownian_bridge, score_paths
 from lib.adaptive_teachers.diffusion_training import SamplerRun, SamplerSizes, StackedSamplers
@@ -37,15 +34,17 @@ from lib.adaptive_teachers.sequence_policy import ChildScorer
 from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.adaptive_teachers.stacked_training import GridTask, StackedTraining
 from lib.adaptive_teachers.trajectory_balance import roll_out
+from lib.cores import limit_threads
 from lib.publishing.benchmark import (
     CPU,
     Report,
     Work,
     add_gpu_options,
+    benchmark_parser,
     check_device,
     check_equal,
-    machine,
-    write_results,
+    installed,
+    seconds,
 )
 from lib.records import device_name
 from lib.stacked import clip_by_member
@@ -100,60 +99,6 @@ class StackedIteration:
         self.lengths.append(float(walks.live.sum()) / (len(module.runs) * BATCH))
 
 
-class TorchGfnIteration:
-    """torchgfn's iteration on its hypergrid: sample with log-probabilities kept (its fastest way), loss, clip, step."""
-
-    def __init__(self, dim: int, side: int, hidden: int) -> None:
-        from gfn.estimators import DiscretePolicyEstimator
-        from gfn.gflownet import TBGFlowNet
-        from gfn.gym import HyperGrid
-        from gfn.preprocessors import KHotPreprocessor
-        from gfn.utils.modules import MLP
-
-        rewards = {"R0": 1e-5, "R1": 0.1, "R2": 2.0}
-        self.env = HyperGrid(
-            ndim=dim, height=side, reward_fn_str="deceptive", reward_fn_kwargs=rewards, validate_modes=False
-        )
-        khot = KHotPreprocessor(height=side, ndim=dim)
-        net = MLP(
-            khot.output_dim,
-            self.env.n_actions,
-            hidden_dim=hidden,
-            n_hidden_layers=2,
-            activation_fn="leaky_relu",
-        )
-        policy = DiscretePolicyEstimator(net, self.env.n_actions, preprocessor=khot)
-        self.flow = TBGFlowNet(policy, None, constant_pb=True)
-        groups = [{"params": list(policy.parameters()), "lr": 1e-3}, {"params": [self.flow.logZ], "lr": 0.1}]
-        self.optimizer = torch.optim.Adam(groups, fused=True)
-        self.lengths: list[float] = []  # mean transitions of a trajectory, one value a call
-
-    def __call__(self) -> None:
-        walks = self.flow.sample_trajectories(self.env, BATCH, save_logprobs=True)
-        loss = self.flow.loss(self.env, walks, recalculate_all_logprobs=False)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.flow.parameters(), 1.0)
-        self.optimizer.step()
-        self.lengths.append(float(walks.terminating_idx.float().mean()))
-
-    def sample(self, n: int) -> None:
-        """Draw n trajectories, nothing else."""
-        with torch.no_grad():
-            self.flow.sample_trajectories(self.env, n)
-
-
-def torchgfn_version() -> str | None:
-    """torchgfn's version, or None with a line to standard error."""
-    try:
-        import gfn.gym  # noqa: F401
-
-        return metadata.version("torchgfn")
-    except ImportError as error:
-        print(f"torchgfn is not there ({error}): its rows are left out", file=sys.stderr)
-        return None
-
-
 def check_rewards(report: Report, grid: DeceptiveGrid, peer: TorchGfnIteration) -> None:
     """torchgfn's rewards must be those of exact arithmetic wherever no coordinate lies exactly on an edge of the reward.
 
@@ -183,32 +128,25 @@ def compare_grid(
     report: Report, dim: int, side: int, hidden: int, warm_up: int, stack: int = 8
 ) -> TorchGfnIteration | None:
     """One trajectory-balance iteration of a run, alone and in a stack, against torchgfn; returns the trained peer."""
-    version = torchgfn_version()
-    if version is None:
+    found = installed("gfn.gym", "torchgfn")
+    if found is None:
         return None
+    version = found[1]
     grid = DeceptiveGrid(dim, side, reward="exact")
-    theirs = TorchGfnIteration(dim, side, hidden)
+    theirs = TorchGfnIteration(dim, side, hidden, BATCH, version)
     check_rewards(report, grid, theirs)
     warm(theirs, warm_up)
     shape = f"d = {dim}, H = {side}, batch {BATCH}, h = {hidden}"
     for runs, bar in ((stack, 4.0), (1, 2.0)):
         ours = StackedIteration(grid, runs, hidden)
         warm(ours, warm_up)
-        report.compare(
-            f"trajectory-balance iteration, per run, K = {runs}", "torchgfn HyperGrid, TB", version, shape, ours, theirs, bar, share=1 / runs
-        )  # fmt: skip
+        columns = ("torchgfn HyperGrid, TB", version, shape)
+        what = f"trajectory-balance iteration, per run, K = {runs}"
+        ratios = report.compare(what, *columns, ours, theirs, bar, share=1 / runs)
         # since the training ended; both policies go on learning slowly while they are timed
         theirs_mean, ours_mean = (float(np.mean(x.lengths[warm_up:])) for x in (theirs, ours))
-        whole = report.rows[-1]
-        scale = ours_mean / theirs_mean
-        report.rows.append(
-            {
-                **whole,
-                "what": f"the same, per transition, K = {runs}",
-                **{key: scale * whole[key] for key in ("ratio", "low", "high")},
-                "meets_bar": scale * whole["low"] >= bar,
-            }
-        )
+        scaled = [ratio * ours_mean / theirs_mean for ratio in ratios]
+        report.add(f"the same, per transition, K = {runs}", *columns, scaled, bar)
         report.remarks.append(
             f"A trajectory of torchgfn, whose grid does not end at the border, had {theirs_mean:.0f} transitions on average while it was "
             f"timed, and one of ours (K = {runs}) {ours_mean:.0f}; the rows per transition take that out."
@@ -255,14 +193,16 @@ def compare_exact_law(
             )
         rivals: list[tuple[str, str, Work]] = [(f"{n:,} samples, our own sampler", torch.__version__, part)]
         if peer is not None and (peer.env.ndim, peer.env.height) == (dim, side):
-            rivals.append(
-                (f"{n:,} samples, torchgfn", metadata.version("torchgfn"), lambda: peer.sample(batch))
-            )
+            rivals.append((f"{n:,} samples, torchgfn", peer.version, lambda: peer.sample(batch)))
         for name, version, work in rivals:
+
+            def of_all(work: Work = work) -> float:
+                return seconds(work) * n / batch
+
             report.compare(
-                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}", law, work, 50.0, share=batch / n, turns=turns
+                "exact law of the end points", name, version, f"d = {dim}, H = {side}, h = {hidden}",
+                law, of_all, 50.0, clocked=True, turns=turns,
             )  # fmt: skip
-            report.times[-1]["milliseconds"] *= n / batch  # the share was the sampler's, not ours
     report.remarks.append(
         f"Of the {n:,} samples {batch:,} were drawn in each turn, in one batch, and their time multiplied by {n // batch}; "
         "the exact law has no sampling error at all."
@@ -270,56 +210,6 @@ def compare_exact_law(
 
 
 # --- diffusion ----------------------------------------------------------------------------------------------------
-
-
-class SequentialScoring(nn.Module):
-    """The same network with plain layers, and the loop of a sequential backward trajectory: a step of the bridge, a call, a density."""
-
-    def __init__(self, network: DriftNetwork) -> None:
-        super().__init__()
-
-        def plain(*layers: Any) -> nn.Sequential:
-            modules: list[nn.Module] = []
-            for layer in layers:
-                linear = nn.Linear(*layer.weight.shape[1:])
-                with torch.no_grad():
-                    linear.weight.copy_(layer.weight[0].T)
-                    linear.bias.copy_(layer.bias[0])
-                modules += [linear, nn.GELU()]
-            return nn.Sequential(*modules)
-
-        self.time = plain(network.time1, network.time2)
-        self.state = plain(network.state1, network.state2)
-        self.joint = plain(network.joint1, network.joint2, network.out)[:-1]
-        self.waves, self.steps = network.waves, network.steps
-
-    def forward(self, x: Tensor, sigma: float, noise: Tensor) -> Tensor:
-        """log P_F − log P_B of one backward trajectory from each x (B, D), drawn with noise (B, T, D)."""
-        dt = 1 / self.steps
-        total = torch.zeros(len(x))
-        for i in range(self.steps - 1, -1, -1):
-            before = x * (i / (i + 1))
-            if i:
-                spread = sigma * math.sqrt(dt * i / (i + 1))
-                before = before + spread * noise[:, i]
-                total = total - _log_normal(before - x * (i / (i + 1)), spread**2)
-            features = self.time(self.waves[i : i + 1]).expand(len(x), -1)
-            drift = self.joint(torch.cat([self.state(before), features], 1))
-            total = total + _log_normal(x - before - dt * drift, sigma**2 * dt)
-            x = before
-        return total
-
-    def path(self, x: Tensor, sigma: float, noise: Tensor) -> Tensor:
-        """The trajectory that :meth:`forward` draws, (B, T + 1, D)."""
-        path = [x]
-        for i in range(self.steps - 1, -1, -1):
-            spread = sigma * math.sqrt(i / (self.steps * (i + 1)))
-            path.append(path[-1] * (i / (i + 1)) + spread * noise[:, i])
-        return torch.stack(path[::-1], 1)
-
-
-def _log_normal(x: Tensor, variance: float) -> Tensor:
-    return (-0.5 * (x.square() / variance + math.log(2 * math.pi * variance))).sum(-1)
 
 
 def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]]) -> None:
@@ -353,8 +243,6 @@ def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]
             loop.zero_grad()
             loop(x, sigma, noise).square().mean().backward()
 
-        for work in (ours, theirs):
-            work()
         report.compare(
             "off-policy diffusion step", "sequential bridge and scoring, T network calls", torch.__version__,
             f"batch {batch}, T = {steps}, h = {hidden}", ours, theirs, 3.0, turns=turns,
@@ -365,64 +253,6 @@ def compare_diffusion(report: Report, shapes: Sequence[tuple[int, int, int, int]
 
 
 # --- strings ------------------------------------------------------------------------------------------------------
-
-
-class StateByState(nn.Module):
-    """The same policy over Python strings: unique children of one state at a time by a dictionary, encoded and scored together."""
-
-    def __init__(self, policy: ChildScorer) -> None:
-        super().__init__()
-
-        def plain(first: Any, second: Any) -> nn.Sequential:
-            layers = [nn.Linear(*m.weight.shape[1:]) for m in (first, second)]
-            with torch.no_grad():
-                for layer, m in zip(layers, (first, second), strict=True):
-                    layer.weight.copy_(m.weight[0].T)
-                    layer.bias.copy_(m.bias[0])
-            return nn.Sequential(layers[0], nn.LeakyReLU(0.01), layers[1])
-
-        self.encoder = plain(policy.first, policy.second)
-        self.scorer = plain(policy.pair, policy.last)
-        self.space = policy.space
-        self.letters = [chr(ord("A") + i) for i in range(self.space.symbols)]
-        self.features: dict[str, Tensor] = {}  # encoded once, as the released code caches them
-
-    def feature(self, string: str) -> Tensor:
-        """One-hot symbols, aligned left, zero padded."""
-        if string not in self.features:
-            x = torch.zeros(self.space.length * self.space.symbols)
-            for j, letter in enumerate(string):
-                x[j * self.space.symbols + self.letters.index(letter)] = 1
-            self.features[string] = x
-        return self.features[string]
-
-    def log_probabilities(self, string: str) -> dict[str, Tensor]:
-        """log P_F of every unique child."""
-        children = list(
-            dict.fromkeys([string + a for a in self.letters] + [a + string for a in self.letters])
-        )
-        encoded = self.encoder(torch.stack([self.feature(s) for s in (string, *children)]))
-        pairs = torch.cat([encoded[:1].expand(len(children), -1), encoded[1:]], 1)
-        return dict(zip(children, torch.log_softmax(self.scorer(pairs).squeeze(1), 0), strict=True))
-
-    def sample(self, n: int, rng: np.random.Generator) -> list[list[str]]:
-        """Trajectories, all of one length."""
-        paths = [[""] for _ in range(n)]
-        with torch.no_grad():
-            for _ in range(self.space.length):
-                for path in paths:
-                    chances = self.log_probabilities(path[-1])
-                    p = np.exp(np.array([float(v) for v in chances.values()]))
-                    path.append(list(chances)[rng.choice(len(p), p=p / p.sum())])
-        return paths
-
-    def log_pf(self, paths: Sequence[Sequence[str]]) -> Tensor:
-        """log P_F of whole trajectories, (B,)."""
-        sums = []
-        for path in paths:
-            steps = [self.log_probabilities(s)[child] for s, child in pairwise(path)]
-            sums.append(torch.stack(steps).sum())
-        return torch.stack(sums)
 
 
 def compare_strings(report: Report, tasks: Sequence[tuple[str, int, int, int]], batch: int = 32) -> None:
@@ -462,7 +292,6 @@ def compare_strings(report: Report, tasks: Sequence[tuple[str, int, int, int]], 
                 states.zero_grad()
                 states.log_pf(batch_of_paths).square().mean().backward()
 
-        ours(), theirs()
         report.compare(
             f"round of {batch} + {batch} strings", "unique children state by state in Python", torch.__version__,
             f"{name}: L = {length}, A = {symbols}, h = {hidden}", ours, theirs, 20.0, turns=min(report.turns, 9),
@@ -504,7 +333,6 @@ def compare_stacking(report: Report, device: str, runs: int, hidden: int, warm_u
     )  # fmt: skip
     sizes = SamplerSizes(25, 64, 256, 64, 100, 5000)
     together, alone = stacked_step(runs, sizes, device), stacked_step(1, sizes, device)
-    together(), alone()
     report.compare(
         what, "this collection, K = 1", torch.__version__, "25 Gaussians, T = 25, batch 64, h = 64",
         together, alone, None, share=1 / runs, device=name,
@@ -513,13 +341,11 @@ def compare_stacking(report: Report, device: str, runs: int, hidden: int, warm_u
 
 def main() -> int:
     """Measure, print, and write the results."""
-    parser = argparse.ArgumentParser(description="Speed of the adaptive-teachers chapter against peers.")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    parser = benchmark_parser("Speed of the adaptive-teachers chapter against peers.")
     add_gpu_options(parser)
     options = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(1)
+    limit_threads(1)
     report = Report(turns=3 if options.quick else 9 if options.gpu_rows else 20)
     if options.gpu_rows:
         check_device(options.device)
@@ -537,9 +363,7 @@ def main() -> int:
         compare_diffusion(report, [(64, 25, 64, 20), (64, 100, 64, 20), (500, 100, 256, 5)])
         compare_strings(report, [("TFBind8", 8, 4, 32), ("TFBind8", 8, 4, 128)])
         compare_stacking(report, "cpu", 8, 256, WARM_UP)
-    if options.out:
-        about = machine("torch", "numpy")
-        write_results(options.out, about, report.rows, report.times, " ".join(report.remarks))
+    report.write(options.out, ["torch", "numpy"])
     return 0
 
 

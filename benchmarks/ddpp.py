@@ -3,290 +3,86 @@
     python benchmarks/ddpp.py --peer-python /path/to/venv/bin/python --out benchmarks/results/ddpp.json [--quick]
     python benchmarks/ddpp.py --peer-python ... --reference tests/ddpp/peer_values.json
 
-bionemo-moco 0.0.2.2 and torchgfn 2.4.1 ask for numpy < 2, so the peers live in an environment of their own (pip install torch
-"numpy<2" jaxtyping beartype pot pydantic einops torchdiffeq tensordict torch_geometric, then pip install --no-deps
-bionemo-moco==0.0.2.2 flow-matching==1.0.10 torchgfn and what their imports ask for) and are called through a process that this
-script starts with ``--peer-python``. Both sides use the same network. Without it, only what needs no peer is measured. Each row is
-the peer's time divided by ours, the median over turns with its distribution-free 95 % interval; results are compared before
-anything is timed. One CPU thread. flow-matching is CC BY-NC: it is compared with, and nothing of it is used.
+bionemo-moco 0.0.2.2 and torchgfn 2.4.1 ask for numpy < 2, so the peers live in an environment of their own (see ``benchmarks/peers/ddpp.py``) and
+are called through a process that this script starts with ``--peer-python``. Both sides use the same network. Without it, only what needs
+no peer is measured. Each row is the peer's time divided by ours, the median over turns with its distribution-free 95 % interval; results are
+compared before anything is timed. One CPU thread.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # before torch is imported, here and in the peers' process
-
 import torch
-from torch import Tensor, nn
+from scipy import stats
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.peers.ddpp import PACKAGES, network, tiny_network
+from benchmarks.peers.ddpp_plain import dictionary_law, kernel_log_ratio, looped_svdd, plain_kl, plain_log_z
+from lib.cores import limit_threads
 from lib.ddpp.denoisers import EmbeddingMLP
-from lib.ddpp.dit import DiT
+from lib.ddpp.denoising_posterior import importance_log_z, kl_loss, kl_loss_exact, prior_log_probs
+from lib.ddpp.exact_law import clean_law, denoising_table, exact_law, space_of
+from lib.ddpp.inference_steering import svdd
+from lib.ddpp.masked_diffusion import (
+    clean_log_probability,
+    low_discrepancy_times,
+    mask_probability,
+    mask_tokens,
+)
+from lib.ddpp.reinmax import reinmax_one_hot
+from lib.ddpp.rewards import FunctionReward, TableReward
+from lib.ddpp.samplers import LAST_TIME, cached, draw, first_hitting
+from lib.ddpp.steering import METHODS, Steering, SteeringSettings
+from lib.ddpp.trajectory_balance import token_log_probs
+from lib.publishing.benchmark import (
+    Report,
+    add_peer_options,
+    benchmark_parser,
+    check_equal,
+    installed,
+    keeps_rows,
+    median_seconds,
+    seconds,
+    start_peers,
+)
+from lib.publishing.peers import PeerProcess
+from lib.records import write_json
+from tests.ddpp.small_denoisers import histogram, law_by_steps
+from tests.ddpp.test_masked_diffusion import peer_inputs
 
-PACKAGES = {"bionemo-moco": "bionemo-moco", "flow-matching": "flow-matching", "torchgfn": "torchgfn"}
-
-
-def network(n_tokens: int, n_symbols: int) -> nn.Module:
-    """The small transformer that both sides sample from: weights from a seed, no layer left at zero."""
-    made = DiT(n_tokens, n_symbols, width=64, blocks=2, heads=4, seed=0).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in made.parameters():
-        if not parameter.any():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return made
-
-
-def tiny_network() -> nn.Module:
-    """Two tokens of three symbols: its law can be written down."""
-    made = EmbeddingMLP(2, 3, 8, 16, 1, seed=3).eval().requires_grad_(False)
-    made.output.weight.mul_(6)
-    return made
-
-
-# --- the peers' process: of this collection it uses the network only -----------------------------------------------------
-
-
-def make_mdlm(n_symbols: int, seed: int = 0) -> Any:
-    """bionemo-moco's MDLM with the log-linear schedule; mask symbol V."""
-    from bionemo.moco.distributions.prior import DiscreteMaskedPrior
-    from bionemo.moco.distributions.time import UniformTimeDistribution
-    from bionemo.moco.interpolants import MDLM
-    from bionemo.moco.schedules.noise.continuous_noise_transforms import LogLinearExpNoiseTransform
-
-    return MDLM(
-        UniformTimeDistribution(),
-        DiscreteMaskedPrior(num_classes=n_symbols + 1, mask_dim=n_symbols),
-        LogLinearExpNoiseTransform(),
-        rng_generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def peer_mdlm_values(logits: Tensor, clean: Tensor, noisy: Tensor, t: Tensor) -> dict[str, Any]:
-    """MDLM's SUBS log-probabilities and loss (mean over tokens of each sequence) on given tensors."""
-    mdlm = make_mdlm(logits.shape[-1] - 1)
-    log_probs = mdlm._subs_parameterization(logits.clone(), noisy)
-    return {
-        "checksum": float(logits.double().sum()),
-        "noisy": noisy.tolist(),
-        "log_probs": log_probs.tolist(),
-        "loss": mdlm.loss(logits.clone(), clean, noisy, t).tolist(),
-    }
-
-
-def peer_mdlm_loss(file: str) -> Callable[[], Any]:
-    """Loss and its gradient on stored tensors."""
-    data = torch.load(file, weights_only=True)
-    mdlm = make_mdlm(data["logits"].shape[-1] - 1)
-
-    def work() -> Any:
-        # the peer writes into the logits it is given, so that a copy stands between them and a leaf
-        logits = data["logits"].clone().requires_grad_()
-        loss = mdlm.loss(logits * 1.0, data["clean"], data["noisy"], data["t"]).mean()
-        loss.backward()
-        return [float(loss), float(logits.grad.norm())]
-
-    return work
-
-
-def peer_mdlm_sample(kind: str, n_samples: int, steps: int, cache: bool, seed: int) -> Callable[[], Any]:
-    """Ancestral sampling with MDLM's step; ``cache`` asks the network only if any sequence has changed, as mdlm's code does."""
-    model = tiny_network() if kind == "tiny" else network(64, 32)
-    n, v = model.n_tokens, model.n_symbols
-    mdlm = make_mdlm(v, seed)
-
-    def work() -> Any:
-        rows, stale, logits = 0, True, None
-        x = torch.full((n_samples, n), v)
-        grid = torch.linspace(1, 1e-5, steps + 1)
-        with torch.no_grad():
-            for k in range(steps):
-                if stale or not cache:
-                    logits = model(x)
-                    rows += n_samples
-                t = grid[k].expand(n_samples)
-                new = mdlm.step(logits.clone(), t, x, (grid[k] - grid[k + 1]).expand(n_samples))
-                stale = not torch.equal(new, x)
-                x = new
-            left = x == v
-            if left.any():
-                x = torch.where(left, model(x)[..., :-1].argmax(-1), x)
-        return {"rows": rows, "tokens": x.tolist()}
-
-    return work
-
-
-def peer_flow_sample(kind: str, n_samples: int, steps: int, seed: int) -> Callable[[], Any]:
-    """flow-matching's discrete Euler solver with a masked source and κ_t = t."""
-    from flow_matching.path import MixtureDiscreteProbPath
-    from flow_matching.path.scheduler import PolynomialConvexScheduler
-    from flow_matching.solver import MixtureDiscreteEulerSolver
-
-    model = tiny_network() if kind == "tiny" else network(64, 32)
-    n, v = model.n_tokens, model.n_symbols
-
-    class Posterior(nn.Module):
-        rows = 0
-
-        def forward(self, x: Tensor, t: Tensor, **extras: Any) -> Tensor:
-            self.rows += len(x)
-            p = torch.cat([model(x)[..., :-1].softmax(-1), torch.zeros((*x.shape, 1))], -1)
-            return torch.where((x == v).unsqueeze(-1), p, nn.functional.one_hot(x, v + 1).float())
-
-    posterior = Posterior()
-    path = MixtureDiscreteProbPath(PolynomialConvexScheduler(n=1.0))
-    solver = MixtureDiscreteEulerSolver(posterior, path, v + 1)
-
-    def work() -> Any:
-        torch.manual_seed(seed)
-        posterior.rows = 0
-        x = solver.sample(torch.full((n_samples, n), v), step_size=1 / steps)
-        return {"rows": posterior.rows, "tokens": x.tolist()}
-
-    return work
-
-
-def peer_trajectory_balance() -> dict[str, Any]:
-    """torchgfn's trajectory-balance loss on its hypergrid, with the terms it is made of."""
-    from gfn.estimators import DiscretePolicyEstimator
-    from gfn.gflownet import TBGFlowNet
-    from gfn.gym import HyperGrid
-    from gfn.preprocessors import KHotPreprocessor
-    from gfn.utils.modules import MLP
-
-    torch.manual_seed(0)
-    env = HyperGrid(ndim=2, height=4, validate_modes=False)
-    khot = KHotPreprocessor(height=4, ndim=2)
-    policy = DiscretePolicyEstimator(MLP(khot.output_dim, env.n_actions), env.n_actions, preprocessor=khot)
-    flow = TBGFlowNet(policy, None, logZ=torch.tensor(0.7), constant_pb=True)
-    walks = flow.sample_trajectories(env, 12, save_logprobs=True)
-    log_pf, log_pb = flow.get_pfs_and_pbs(walks, recalculate_all_logprobs=False)
-    loss = flow.loss(env, walks, recalculate_all_logprobs=False)
-    return {
-        "log_pf": log_pf.sum(0).tolist(),
-        "log_pb": log_pb.sum(0).tolist(),
-        "log_reward": walks.log_rewards.tolist(),
-        "log_z": float(flow.logZ),
-        "loss": float(loss),
-    }
-
-
-def serve() -> int:
-    """Answer requests, one JSON object a line: {make, arguments} keeps a piece of work; {call} runs it → {value, seconds}."""
-    import warnings
-    from importlib import metadata
-
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not mix with the answers
-    makers: dict[str, Callable[..., Any]] = {
-        "mdlm loss": peer_mdlm_loss,
-        "mdlm sample": peer_mdlm_sample,
-        "flow sample": peer_flow_sample,
-        "mdlm values": lambda file: lambda: peer_mdlm_values(**torch.load(file, weights_only=True)),
-        "trajectory balance": lambda: peer_trajectory_balance,
-    }
-    kept: dict[str, Callable[[], Any]] = {}
-    print(json.dumps({name: metadata.version(name) for name in PACKAGES}), file=out, flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "make" in request:
-            kept[request["name"]] = makers[request["make"]](**request["arguments"])
-            print(json.dumps({}), file=out, flush=True)
-            continue
-        start = time.perf_counter()
-        value = kept[request["call"]]()
-        spent = time.perf_counter() - start
-        print(json.dumps({"value": value, "seconds": spent}), file=out, flush=True)
-    return 0
-
-
-class Peers:
-    """The peers' process."""
-
-    def __init__(self, python: Path) -> None:
-        from lib.publishing.benchmark import PeerProcess  # not needed where this script serves
-
-        self.process = PeerProcess(python, __file__, PACKAGES)
-        self.versions = self.process.versions
-
-    def store(self, name: str, **tensors: Tensor) -> str:
-        """Write tensors where the peers read them."""
-        path = self.process.path(f"{name}.pt")
-        torch.save(tensors, path)
-        return str(path)
-
-    def make(self, name: str, make: str, **arguments: Any) -> None:
-        """Prepare a piece of work."""
-        self.process.ask({"name": name, "make": make, "arguments": arguments})
-
-    def call(self, name: str) -> tuple[Any, float]:
-        """Value and seconds of one call."""
-        answer = self.process.ask({"call": name})
-        return answer["value"], answer["seconds"]
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.close()
-
+PEERS = Path(__file__).parent / "peers" / "ddpp.py"
 
 # --- this side: peers ------------------------------------------------------------------------------------------------------
 
 
-def write_reference(peers: Peers, path: Path) -> None:
-    """The peers' values on the inputs of the tests."""
-    from lib.records import write_json
-    from tests.ddpp.test_masked_diffusion import peer_inputs
+def store(peers: PeerProcess, name: str, **tensors: Tensor) -> str:
+    """Write tensors where the peers read them."""
+    path = peers.path(f"{name}.pt")
+    torch.save(tensors, path)
+    return str(path)
 
+
+def write_reference(peers: PeerProcess, path: Path) -> None:
+    """The peers' values on the inputs of the tests."""
     logits, clean, noisy, t = peer_inputs()
-    peers.make(
-        "values", "mdlm values", file=peers.store("values", logits=logits, clean=clean, noisy=noisy, t=t)
-    )
+    file = store(peers, "values", logits=logits, clean=clean, noisy=noisy, t=t)
+    peers.make("values", "mdlm values", file=file)
     peers.make("balance", "trajectory balance")
-    values = {"mdlm": peers.call("values")[0], "trajectory_balance": peers.call("balance")[0]}
+    values = {"mdlm": peers.value("values"), "trajectory_balance": peers.value("balance")}
     write_json(path, {"versions": peers.versions, **values})
 
 
-def alternate(
-    peers: Peers, name: str, ours: Callable[[], Any], turns: int
-) -> tuple[list[float], list[float]]:
-    """Ratios peer over ours in turn, and our seconds."""
-    from lib.publishing.benchmark import seconds
-
-    ours(), peers.call(name)
-    ratios, own = [], []
-    for turn in range(turns):
-        if turn % 2:
-            theirs, mine = peers.call(name)[1], seconds(ours)
-        else:
-            mine = seconds(ours)
-            theirs = peers.call(name)[1]
-        ratios.append(theirs / mine)
-        own.append(mine)
-    return ratios, own
-
-
-def own_time(report: Any, what: str, peer: str, shape: str, values: list[float]) -> None:
-    """Our absolute time beside a ratio."""
-    row = {"what": what, "peer": peer, "shape": shape, "dtype": "float32"}
-    report.times.append({**row, "milliseconds": 1e3 * sorted(values)[len(values) // 2]})
-
-
-def measure_losses(report: Any, peers: Peers, quick: bool) -> None:
+def measure_losses(report: Report, peers: PeerProcess, quick: bool) -> None:
     """The NELBO from logits, with its gradient, against MDLM.loss."""
-    from lib.ddpp.masked_diffusion import clean_log_probability, mask_tokens
-    from lib.publishing.benchmark import check_equal
 
     for batch, n, v in [(8, 32, 50)] if quick else [(64, 64, 1000), (16, 784, 2)]:
         generator = torch.Generator().manual_seed(0)
@@ -295,7 +91,7 @@ def measure_losses(report: Any, peers: Peers, quick: bool) -> None:
         t = 0.1 + 0.8 * torch.rand(batch, generator=generator)
         noisy = mask_tokens(clean, t, v, generator)
         name = f"loss {n} {v}"
-        peers.make(name, "mdlm loss", file=peers.store("loss", logits=logits, clean=clean, noisy=noisy, t=t))
+        peers.make(name, "mdlm loss", file=store(peers, "loss", logits=logits, clean=clean, noisy=noisy, t=t))
 
         def ours(
             logits: Tensor = logits, clean: Tensor = clean, noisy: Tensor = noisy, t: Tensor = t, v: int = v
@@ -306,23 +102,19 @@ def measure_losses(report: Any, peers: Peers, quick: bool) -> None:
             assert leaf.grad is not None
             return [float(loss.detach()), float(leaf.grad.norm())]
 
-        check_equal(name, torch.tensor(ours()), torch.tensor(peers.call(name)[0]), 1e-5)
+        check_equal(name, torch.tensor(ours()), torch.tensor(peers.value(name)), 1e-5)
         what, shape = "NELBO from logits, and its gradient", f"B = {batch}, n = {n}, V = {v}"
-        ratios, own = alternate(peers, name, ours, report.turns)
-        report.add(what, "bionemo-moco", peers.versions["bionemo-moco"], shape, ratios, None)
-        own_time(report, what, "bionemo-moco", shape, own)
+        version = peers.versions["bionemo-moco"]
+        theirs = partial(peers.seconds, name)
+        report.compare(what, "bionemo-moco", version, shape, ours, theirs, None, clocked=True)
 
 
-def check_laws(peers: Peers, draws: int) -> None:
+def check_laws(peers: PeerProcess, draws: int) -> None:
     """Samples of both peers on a tiny space against the exact T-step law; chi-square at the level 10⁻⁴.
 
     Raises:
         SystemExit: naming the sampler whose law differs.
     """
-    from scipy import stats
-
-    from lib.ddpp.samplers import cached
-    from tests.ddpp.small_denoisers import histogram, law_by_steps
 
     steps = 16
     law = torch.zeros((3, 3), dtype=torch.float64)
@@ -331,8 +123,8 @@ def check_laws(peers: Peers, draws: int) -> None:
     peers.make("tiny mdlm", "mdlm sample", kind="tiny", n_samples=draws, steps=steps, cache=False, seed=1)
     peers.make("tiny flow", "flow sample", kind="tiny", n_samples=draws, steps=steps, seed=1)
     samples = {
-        "bionemo-moco": torch.tensor(peers.call("tiny mdlm")[0]["tokens"]),
-        "flow-matching": torch.tensor(peers.call("tiny flow")[0]["tokens"]),
+        "bionemo-moco": torch.tensor(peers.value("tiny mdlm")["tokens"]),
+        "flow-matching": torch.tensor(peers.value("tiny flow")["tokens"]),
         "ours": cached(tiny_network(), draws, steps=steps, generator=torch.Generator().manual_seed(1)).tokens,
     }
     for name, tokens in samples.items():
@@ -342,10 +134,8 @@ def check_laws(peers: Peers, draws: int) -> None:
             raise SystemExit(f"{name}: samples do not follow the exact law (p = {p:.1e}); nothing is timed")
 
 
-def measure_samplers(report: Any, peers: Peers, quick: bool) -> None:
+def measure_samplers(report: Report, peers: PeerProcess, quick: bool) -> None:
     """Sequences of 64 tokens in T = 1000 steps: events against steps, in wall time and in rows through the network."""
-    from lib.ddpp.samplers import cached, first_hitting
-    from lib.publishing.benchmark import seconds
 
     check_laws(peers, 3000 if quick else 20_000)
     batch, steps = (4, 50) if quick else (16, 1000)
@@ -366,12 +156,12 @@ def measure_samplers(report: Any, peers: Peers, quick: bool) -> None:
     ]
     for package, peer, maker, extra in works:
         peers.make(peer, maker, kind="large", n_samples=batch, steps=steps, seed=0, **extra)
-        theirs = peers.call(peer)[0]["rows"] / batch
+        theirs = peers.value(peer)["rows"] / batch
         ratios: dict[str, list[float]] = {what: [] for what in samplers}
         own: dict[str, list[float]] = {what: [] for what in samplers}
         rows: dict[str, list[float]] = {what: [] for what in samplers}
         for _ in range(turns):
-            spent = peers.call(peer)[1]
+            spent = peers.seconds(peer)
             for what, sampler in samplers.items():
                 own[what].append(seconds(sampler))
                 ratios[what].append(spent / own[what][-1])
@@ -379,7 +169,7 @@ def measure_samplers(report: Any, peers: Peers, quick: bool) -> None:
         for what in samplers:
             version = peers.versions[package]
             report.add(what, peer, version, shape, ratios[what], 5.0)
-            own_time(report, what, peer, shape, own[what])
+            report.own(what, shape, own[what], peer=peer)
             bar = 10.0 if steps == 1000 else None
             report.add(
                 f"{what}: rows through the network", peer, version, shape, rows[what], bar, device="counted"
@@ -391,48 +181,8 @@ def measure_samplers(report: Any, peers: Peers, quick: bool) -> None:
 PLAIN = "plain form"
 
 
-def plain_kl(
-    posterior: nn.Module, prior: nn.Module, noisy: Tensor, reward: Any, draws: int, generator: Any
-) -> Tensor:
-    """DDPP-KL with the batch repeated K times through both networks."""
-    from lib.ddpp.denoising_posterior import kl_loss, prior_log_probs
-
-    repeated = noisy.repeat(draws, 1)
-    return kl_loss(posterior(repeated), prior_log_probs(prior, repeated), repeated, reward, 1, generator)
-
-
-def plain_log_z(prior: nn.Module, noisy: Tensor, reward: Any, draws: int, generator: Any) -> Tensor:
-    """Importance sampling that asks the network for each completion."""
-    from lib.ddpp.denoising_posterior import complete, prior_log_probs
-
-    values = []
-    for _ in range(draws):
-        one = complete(prior_log_probs(prior, noisy), noisy, prior.n_symbols, 1, generator)  # type: ignore[arg-type]
-        values.append(reward(one.squeeze(1)))
-    return torch.stack(values, -1).logsumexp(-1) - math.log(draws)
-
-
-def kernel_log_ratio(posterior: nn.Module, prior: nn.Module, states: Tensor, stays: Tensor) -> Tensor:
-    """Σ over T transitions of log q − log p with whole kernels (B, n, V+1) built in the log domain; states (B, T+1, n)."""
-    mask, total = posterior.n_symbols, torch.zeros(len(states))
-    for k, stay in enumerate(stays.tolist()):
-        now, following = states[:, k], states[:, k + 1]
-        hidden = (now == mask).unsqueeze(-1)
-        certain = nn.functional.one_hot(now, mask + 1).float().clamp(min=1e-30).log()  # type: ignore[operator]
-        for sign, model in ((1, posterior), (-1, prior)):
-            log_mu = nn.functional.pad(model(now)[..., :-1].log_softmax(-1), (0, 1), value=-torch.inf)
-            kernel = torch.logaddexp(log_mu + math.log1p(-stay), certain + math.log(max(stay, 1e-30)))
-            kernel = torch.where(hidden, kernel, certain)
-            total = total + sign * kernel.gather(-1, following.unsqueeze(-1)).squeeze(-1).sum(-1)
-    return total
-
-
-def measure_reuse(report: Any, quick: bool) -> None:
+def measure_reuse(report: Report, quick: bool) -> None:
     """K and M draws from one forward pass, ReinMax of K draws, RTB without kernels, all particles of SVDD in one batch."""
-    from lib.ddpp.denoising_posterior import importance_log_z, kl_loss, kl_loss_exact, prior_log_probs
-    from lib.ddpp.masked_diffusion import low_discrepancy_times, mask_tokens
-    from lib.ddpp.rewards import TableReward
-    from lib.publishing.benchmark import check_equal
 
     v, batch = (16, 16) if quick else (128, 64)
     posterior, prior = EmbeddingMLP(2, v, seed=0), EmbeddingMLP(2, v, seed=1).requires_grad_(False)
@@ -476,12 +226,8 @@ def measure_reuse(report: Any, quick: bool) -> None:
     measure_svdd(report, quick)
 
 
-def measure_kl_of_transformer(report: Any, quick: bool) -> None:
+def measure_kl_of_transformer(report: Report, quick: bool) -> None:
     """The same saving where the network is what costs: a transformer over 64 tokens and a linear reward."""
-    from lib.ddpp.denoising_posterior import kl_loss, prior_log_probs
-    from lib.ddpp.masked_diffusion import low_discrepancy_times, mask_tokens
-    from lib.ddpp.rewards import FunctionReward
-    from lib.publishing.benchmark import check_equal
 
     batch, draws = (2, 4) if quick else (8, 8)
     posterior, prior = network(64, 32).requires_grad_(True), network(64, 32)
@@ -515,19 +261,13 @@ def measure_kl_of_transformer(report: Any, quick: bool) -> None:
     )  # fmt: skip
 
 
-def measure_reinmax(report: Any, quick: bool) -> None:
+def measure_reinmax(report: Report, quick: bool) -> None:
     """Gradients of K one-hots that share their logits, against the package on K copies."""
-    from importlib import metadata
 
-    from lib.ddpp.reinmax import reinmax_one_hot
-    from lib.ddpp.samplers import draw
-    from lib.publishing.benchmark import check_equal
-
-    try:
-        from reinmax import reinmax
-    except ImportError:
-        print("reinmax is not installed: its row is left out", file=sys.stderr)
+    found = installed("reinmax", "reinmax")
+    if not found:
         return
+    reinmax, version = found[0].reinmax, found[1]
     rows, v, draws = (64, 16, 8) if quick else (2048, 128, 8)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn((rows, v), generator=generator)
@@ -550,17 +290,13 @@ def measure_reinmax(report: Any, quick: bool) -> None:
     drawn, expected = theirs()
     check_equal("ReinMax", ours(drawn), expected, 1e-5)
     report.compare(
-        "8 ReinMax one-hots per law, and their gradient", "reinmax", metadata.version("reinmax"),
+        "8 ReinMax one-hots per law, and their gradient", "reinmax", version,
         f"{rows} laws, V = {v}", ours, theirs, None,
     )  # fmt: skip
 
 
-def measure_balance(report: Any, quick: bool) -> None:
+def measure_balance(report: Report, quick: bool) -> None:
     """Trajectory log-ratio with gradient: one ratio per token against T kernels."""
-    from lib.ddpp.masked_diffusion import mask_probability
-    from lib.ddpp.samplers import LAST_TIME, cached
-    from lib.ddpp.trajectory_balance import token_log_probs
-    from lib.publishing.benchmark import check_equal
 
     n, v, batch, steps = (4, 5, 8, 8) if quick else (16, 20, 64, 64)
     posterior, prior = (
@@ -596,38 +332,8 @@ def measure_balance(report: Any, quick: bool) -> None:
     )  # fmt: skip
 
 
-def looped_svdd(
-    model: nn.Module, reward: Any, n_samples: int, particles: int, steps: int, generator: Any
-) -> Tensor:
-    """SVDD that asks the network for one particle after the other."""
-    from lib.ddpp.masked_diffusion import symbol_log_probs
-    from lib.ddpp.samplers import LAST_TIME, draw
-
-    mask = model.n_symbols
-    x = torch.full((n_samples, model.n_tokens), mask)  # type: ignore[arg-type,list-item]
-    grid = torch.linspace(1, LAST_TIME, steps + 1, dtype=torch.float64)
-    with torch.no_grad():
-        for k in range(steps):
-            log_probs = symbol_log_probs(model(x))
-            best, best_value = x, torch.full((n_samples,), -torch.inf)
-            for _ in range(particles):
-                leaves = (x == mask) & (
-                    torch.rand(x.shape, dtype=torch.float64, generator=generator) >= grid[k + 1] / grid[k]
-                )
-                candidate = torch.where(leaves, draw(log_probs, generator).squeeze(-1), x)
-                guess = symbol_log_probs(model(candidate)).argmax(-1)
-                value = reward(torch.where(candidate == mask, guess, candidate))
-                better = value > best_value
-                best = torch.where(better.unsqueeze(-1), candidate, best)
-                best_value = torch.where(better, value, best_value)
-            x = best
-    return x
-
-
-def measure_svdd(report: Any, quick: bool) -> None:
+def measure_svdd(report: Report, quick: bool) -> None:
     """All particles of a step in one batch, their answers kept for the next step."""
-    from lib.ddpp.inference_steering import svdd
-    from lib.ddpp.rewards import TableReward
 
     n, v, samples, steps = (3, 4, 64, 4) if quick else (4, 20, 64, 16)
     model = EmbeddingMLP(n, v, 32, 256, seed=0).requires_grad_(False)
@@ -647,29 +353,8 @@ def measure_svdd(report: Any, quick: bool) -> None:
     )  # fmt: skip
 
 
-def dictionary_law(
-    table: dict[tuple[int, ...], list[list[float]]], n: int, v: int
-) -> dict[tuple[int, ...], float]:
-    """p_∞ over clean states by a dictionary of partial states: state → μ of each position."""
-    layer = {(v,) * n: 1.0}
-    for left in range(n, 0, -1):
-        following: dict[tuple[int, ...], float] = {}
-        for state, mass in layer.items():
-            mu = table[state]
-            for i in range(n):
-                if state[i] != v:
-                    continue
-                for symbol in range(v):
-                    child = (*state[:i], symbol, *state[i + 1 :])
-                    following[child] = following.get(child, 0.0) + mass * mu[i][symbol] / left
-        layer = following
-    return layer
-
-
-def measure_exact_law(report: Any, quick: bool) -> None:
+def measure_exact_law(report: Report, quick: bool) -> None:
     """The law over clean states from a table of μ: additions of whole layers against a dictionary."""
-    from lib.ddpp.exact_law import clean_law, denoising_table, exact_law, space_of
-    from lib.publishing.benchmark import check_equal, seconds
 
     n, v = (3, 6) if quick else (4, 20)  # GB1's alphabet
     space, model = space_of(n, v), EmbeddingMLP(n, v, 32, 256, seed=0).requires_grad_(False)
@@ -706,14 +391,12 @@ def measure_exact_law(report: Any, quick: bool) -> None:
         ("exact law, network included", lambda: exact_law(space, model)),
         ("the network on all partial states alone", lambda: denoising_table(space, model)),
     ):
-        values = [seconds(work) for _ in range(5)]
-        own_time(report, what, "", "n = 4, V = 20, 194 481 partial states, 2 x 256 GELU", values)
+        spent = [median_seconds(work, 5)]
+        report.own(what, "n = 4, V = 20, 194 481 partial states, 2 x 256 GELU", spent)
 
 
-def time_steps(report: Any, quick: bool) -> None:
+def time_steps(report: Report, quick: bool) -> None:
     """Our time of one training step of each method on the grid's network, with its refills, without Lightning's start."""
-    from lib.ddpp.rewards import TableReward
-    from lib.ddpp.steering import METHODS, Steering, SteeringSettings
 
     v, steps = (16, 20) if quick else (128, 200)
     prior = EmbeddingMLP(2, v)
@@ -733,7 +416,7 @@ def time_steps(report: Any, quick: bool) -> None:
                 module._step(optimizer, optimizer)
             spent = (time.perf_counter() - start) / steps
             what = f"training step, {method}" + (", prior looked up" if tabulate else "")
-            own_time(report, what, "", f"B = 64, n = 2, V = {v}, 2 x 256 GELU", [spent])
+            report.own(what, f"B = 64, n = 2, V = {v}, 2 x 256 GELU", [spent])
 
 
 def note_on(times: list[dict[str, Any]]) -> str:
@@ -757,43 +440,25 @@ def note_on(times: list[dict[str, Any]]) -> str:
 
 def main() -> int:
     """Measure, print, and write the results."""
-    parser = argparse.ArgumentParser(
-        description="Speed of masked-diffusion steering against peers and plain forms."
-    )
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--peer-python", type=Path, help=f"interpreter that has {', '.join(PACKAGES)}")
-    parser.add_argument("--reference", type=Path, help="write the peers' values on the inputs of the tests")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser = benchmark_parser("Speed of masked-diffusion steering against peers and plain forms.")
+    add_peer_options(parser, PACKAGES)
     options = parser.parse_args()
-    if options.serve:
-        return serve()
-    if options.peer_python is None and options.reference:
-        parser.error("--reference needs --peer-python")
-    if options.peer_python is None:
-        print(f"no --peer-python: {', '.join(PACKAGES)} are skipped", file=sys.stderr)
-        if options.out and options.out.exists():
-            print(f"{options.out} keeps its rows", file=sys.stderr)
-            return 0
-    torch.set_num_threads(1)
-    from lib.publishing.benchmark import Report, machine, write_results
-
-    peers = Peers(options.peer_python) if options.peer_python else None
-    if options.reference:
-        assert peers is not None
-        write_reference(peers, options.reference)
-        peers.close()
+    if keeps_rows(options, PACKAGES):
         return 0
+    limit_threads(1)
     report = Report(turns=3 if options.quick else 9)
-    if peers:
-        measure_losses(report, peers, options.quick)
-        measure_samplers(report, peers, options.quick)
-        peers.close()
+    with start_peers(options, PEERS, PACKAGES) as peers:
+        if peers is not None and options.reference:
+            write_reference(peers, options.reference)
+            return 0
+        if peers is not None:
+            measure_losses(report, peers, options.quick)
+            measure_samplers(report, peers, options.quick)
     measure_reuse(report, options.quick)
     measure_exact_law(report, options.quick)
     time_steps(report, options.quick)
-    if options.out:
-        write_results(options.out, machine("torch"), report.rows, report.times, note_on(report.times))
+    report.remarks.append(note_on(report.times))
+    report.write(options.out, ["torch"])
     return 0
 
 

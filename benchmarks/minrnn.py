@@ -14,19 +14,15 @@ GPU and nothing else (with --device cpu and TRITON_INTERPRET=1 the same lines ru
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from lib.cores import limit_threads
 from lib.minrnn import numba_scan
 from lib.minrnn.efficiency import ready_copy
 from lib.minrnn.mixers import GRU, LSTM, S6, MinGRU, MinLSTM, StepGRU
@@ -35,11 +31,11 @@ from lib.publishing.benchmark import (
     Report,
     Work,
     add_gpu_options,
+    benchmark_parser,
     check_device,
     check_equal,
-    machine,
-    seconds,
-    write_results,
+    installed,
+    median_seconds,
 )
 from lib.records import device_name
 
@@ -53,15 +49,6 @@ def forward_backward(layer: nn.Module, x: Tensor) -> Work:
         y.square().sum().backward()
 
     return work
-
-
-def peer(package: str, module: str, distribution: str) -> tuple[ModuleType, str] | None:
-    """A peer's module and version, or None with a line to standard error."""
-    try:
-        return importlib.import_module(f"{package}.{module}"), metadata.version(distribution)
-    except ImportError as error:
-        print(f"{distribution} is not there ({error}): its rows are left out", file=sys.stderr)
-        return None
 
 
 # --- CPU ----------------------------------------------------------------------------------------------------------
@@ -78,7 +65,7 @@ def compare_scans(report: Report, shapes: list[tuple[int, int, int]]) -> None:
 
     Scans make a new tensor for their states, on both sides of a row. A copy is the limit only where neither side does.
     """
-    found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+    found = installed("minGRU_pytorch.minGRU", "minGRU-pytorch")
     from torch._higher_order_ops.associative_scan import associative_scan
 
     def compose(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,7 +132,7 @@ def compare_layers(report: Report, batch: int, steps: int, width: int) -> None:
     shape = f"B = {batch}, T = {steps}, d = {width}"
     ours: dict[str, nn.Module] = {"minGRU": MinGRU(width), "minLSTM": MinLSTM(width)}
     for name, mixer in ours.items():
-        found = peer("minGRU_pytorch", name, "minGRU-pytorch")
+        found = installed(f"minGRU_pytorch.{name}", "minGRU-pytorch")
         if found:
             theirs = getattr(found[0], name)(width, proj_out=True)
             mine = type(mixer)(width, bias=False, learned_h0=False)  # type: ignore[call-arg]
@@ -204,9 +191,7 @@ def say_where_time_goes(
         gated_scan(pre, None, kind).backward(weight)
 
     parts = {"layer": forward_backward(mixer, x), "linear maps": projections, "gate-fused scan": scan}
-    spent = {
-        part: float(np.median([seconds(work) for _ in range(report.turns)])) for part, work in parts.items()
-    }
+    spent = {part: median_seconds(work, report.turns) for part, work in parts.items()}
     shares = ", ".join(
         f"{part} {spent[part] / spent['layer']:.0%}" for part in ("linear maps", "gate-fused scan")
     )
@@ -217,7 +202,7 @@ def say_where_time_goes(
 
 def compare_s6(report: Report, batch: int, steps: int, width: int) -> None:
     """The S6 baseline against mambapy's block with the same weights, forward and backward."""
-    found = peer("mambapy", "mamba", "mambapy")
+    found = installed("mambapy.mamba", "mambapy")
     if not found:
         return
     block = found[0].MambaBlock(found[0].MambaConfig(d_model=width, n_layers=1))
@@ -246,7 +231,7 @@ def compare_s6(report: Report, batch: int, steps: int, width: int) -> None:
 
 def compare_precision(report: Report, steps: int) -> None:
     """Largest relative float32 error against float64: the peer's scan over ours, one value per seed."""
-    found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+    found = installed("minGRU_pytorch.minGRU", "minGRU-pytorch")
     if not found:
         return
     ratios = []
@@ -260,9 +245,7 @@ def compare_precision(report: Report, steps: int) -> None:
         ratios.append(errors[0] / errors[1])
     what = "float32 error of the scan (ratio of errors)"
     shape = f"B = 1, T = {steps}, D = 64"
-    report.add(
-        what, "minGRU-pytorch, log-space scan", found[1], shape, ratios, 1000.0, "float32", "CPU, 1 thread"
-    )
+    report.add(what, "minGRU-pytorch, log-space scan", found[1], shape, ratios, 1000.0)
 
 
 # --- GPU ----------------------------------------------------------------------------------------------------------
@@ -296,8 +279,8 @@ def compare_on_gpu(report: Report, lengths: list[int], batch: int, width: int, o
                 fused,
                 copy,
                 0.6,
-                kind,
-                device,
+                dtype=kind,
+                device=device,
             )
             del copy, pre, grad
             x = torch.randn(batch, steps, width, device=on, dtype=dtype, requires_grad=True)
@@ -311,8 +294,8 @@ def compare_on_gpu(report: Report, lengths: list[int], batch: int, width: int, o
                 forward_backward(layer, x),
                 forward_backward(GRU(width).to(on, dtype), x),
                 10.0 if steps >= 4096 else 1.0,
-                kind,
-                device,
+                dtype=kind,
+                device=device,
             )
             if steps == min(512, lengths[-1]) and dtype == torch.float32:
                 report.compare(
@@ -323,11 +306,11 @@ def compare_on_gpu(report: Report, lengths: list[int], batch: int, width: int, o
                     forward_backward(layer, x),
                     forward_backward(StepGRU(width).to(on), x),
                     175.0,
-                    kind,
-                    device,
+                    dtype=kind,
+                    device=device,
                     turns=3,
                 )
-            found = peer("minGRU_pytorch", "minGRU", "minGRU-pytorch")
+            found = installed("minGRU_pytorch.minGRU", "minGRU-pytorch")
             if found and dtype == torch.float32:
                 theirs = found[0].minGRU(width, proj_out=True).to(on)
                 report.compare(
@@ -338,8 +321,8 @@ def compare_on_gpu(report: Report, lengths: list[int], batch: int, width: int, o
                     forward_backward(layer, x),
                     forward_backward(theirs, x),
                     5.0,
-                    kind,
-                    device,
+                    dtype=kind,
+                    device=device,
                 )
     compare_gpu_scans(report, (8, lengths[-1], 4 * width), on)
 
@@ -353,7 +336,7 @@ def compare_gpu_scans(report: Report, size: tuple[int, int, int], on: str) -> No
     def ours() -> Tensor:
         return linear_scan(a, b, engine="triton")
 
-    found = peer("accelerated_scan", "warp", "accelerated-scan")
+    found = installed("accelerated_scan.warp", "accelerated-scan")
     if found:
         gates, tokens = (
             a.transpose(1, 2).contiguous(),
@@ -386,7 +369,7 @@ def compare_gpu_scans(report: Report, size: tuple[int, int, int], on: str) -> No
             1.5,
             device=device,
         )
-    found_fla = peer("fla.ops", "hgrn", "flash-linear-attention")
+    found_fla = installed("fla.ops.hgrn", "flash-linear-attention")
     if found_fla:
         log_a = a.log()
         scan = found_fla[0].fused_recurrent_hgrn
@@ -408,15 +391,11 @@ def compare_gpu_scans(report: Report, size: tuple[int, int, int], on: str) -> No
 
 def main() -> int:
     """Measure, print, and write the results."""
-    parser = argparse.ArgumentParser(
-        description="Speed of the linear scan, minGRU and minLSTM against peers."
-    )
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few turns")
+    parser = benchmark_parser("Speed of the linear scan, minGRU and minLSTM against peers.")
     add_gpu_options(parser)
     options = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_num_threads(1)
+    limit_threads(1)
     report = Report(turns=3 if options.quick else 9)
     if options.gpu_rows:
         check_device(options.device)
@@ -439,9 +418,7 @@ def main() -> int:
         "GRU and LSTM compute other functions than minGRU and minLSTM; those rows compare the time of one layer of "
         "equal width, with the same output projection on both sides."
     )
-    if options.out:
-        about = machine("torch", "numba")
-        write_results(options.out, about, report.rows, report.times, " ".join(report.remarks))
+    report.write(options.out, ["torch", "numba"])
     return 0
 
 

@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 from lib.publishing import benchmark
 from lib.publishing.benchmark import (
     Report,
+    add_peer_options,
+    benchmark_parser,
     check_equal,
-    machine,
+    installed,
+    keeps_rows,
     median_interval,
     seconds,
-    write_results,
 )
 from lib.publishing.pages.benchmarks import read_benchmark
+from lib.publishing.peers import PeerProcess
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,8 +60,8 @@ def test_seconds_are_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_report_divides_the_peers_time_by_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "seconds", lambda work: work())
     report = Report(turns=4)
-    spent = report.compare("scan", "peer", "1", "n = 2", lambda: 0.5, lambda: 2.0, 3.0, share=1 / 8)
-    assert spent == 0.5
+    ratios = report.compare("scan", "peer", "1", "n = 2", lambda: 0.5, lambda: 2.0, 3.0, share=1 / 8)
+    assert ratios == [32.0] * 4
     [row], [time_row] = report.rows, report.times
     assert (row["ratio"], row["low"], row["high"]) == (32.0, 32.0, 32.0)
     assert row["meets_bar"] is True
@@ -78,23 +81,64 @@ def test_nothing_is_timed_where_results_differ() -> None:
         check_equal("far", ours, theirs, 0.01)
     with pytest.raises(SystemExit):
         check_equal("not a number", ours * float("nan"), theirs, 0.1)
+    with pytest.raises(SystemExit, match=r"shapes \(2,\) and \(1,\)"):
+        check_equal("one of two", ours, [2.0], 1.0)
+    check_equal("relative to the largest", [1.0, 100.0], [1.1, 100.0], 0.01)
+    with pytest.raises(SystemExit, match="each: results differ by"):
+        check_equal("each", [1.0, 100.0], [1.1, 100.0], 0.01, each=True)
 
 
-PEERS = """
-import json, sys, time
+def test_a_peer_that_says_its_own_seconds_is_not_timed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "seconds", lambda work: work())
+    report = Report(turns=3, dtype="float64")
+    told = iter([9.0, 2.0, 4.0, 6.0])  # the first is the call that compiles
+    report.compare("x", "peer", "1", "n", lambda: 2.0, lambda: next(told), None, clocked=True)
+    [row], [time_row] = report.rows, report.times
+    assert (row["ratio"], row["low"], row["high"], row["dtype"]) == (2.0, 1.0, 3.0, "float64")
+    assert time_row["milliseconds"] == 2000.0
+
+
+def test_a_peer_that_is_absent_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = installed("torch", "torch")
+    assert found is not None
+    assert found == (torch, torch.__version__)
+    assert installed("surely_absent", "surely-absent") is None
+    assert capsys.readouterr().err.startswith("surely-absent is not there")
+
+
+def test_without_its_peers_a_script_writes_no_shorter_results(tmp_path: Path) -> None:
+    parser = benchmark_parser("x")
+    add_peer_options(parser, ["peer"])
+    out = ["--out", str(tmp_path / "x.json")]
+    assert not keeps_rows(parser.parse_args(out), ["peer"])
+    (tmp_path / "x.json").write_text("{}")
+    assert keeps_rows(parser.parse_args(out), ["peer"])
+    assert not keeps_rows(parser.parse_args([*out, "--peer-python", "python"]), ["peer"])
+    with pytest.raises(SystemExit, match="needs --peer-python"):
+        keeps_rows(parser.parse_args(["--reference", "y.json"]), ["peer"])
+
+
+SERVER = """
+import os
+from lib.publishing.peers import serve
+def shout(text):
+    print("a library says something")
+    return lambda: [text.upper(), os.environ["OMP_NUM_THREADS"]]
+raise SystemExit(serve(["numpy"], {"shout": shout}))
+"""
+CLIENT = """
+import sys, time
 from pathlib import Path
-if "--serve" in sys.argv:
-    print(json.dumps({"peer": "1"}), flush=True)
-    for line in sys.stdin:
-        print(line, end="", flush=True)
-else:
-    from lib.publishing.benchmark import PeerProcess
-    peers = PeerProcess(Path(sys.executable), __file__, ["peer"])
-    assert peers.ask({"x": 1}) == {"x": 1}
+from lib.publishing.peers import PeerProcess
+with PeerProcess(Path(sys.executable), Path(sys.argv[2]), ["numpy"]) as peers:
+    assert set(peers.versions) == {"numpy"}
+    peers.make("a", "shout", text="x")
+    peers.make("b", "shout", text="y")
+    assert [peers.value(name) for name in "aba"] == [["X", "1"], ["Y", "1"], ["X", "1"]]
+    assert peers.seconds("a") >= 0
     print(peers.process.pid, flush=True)
     if sys.argv[1] == "wait":
         time.sleep(100_000)
-    peers.close()
 """
 
 
@@ -107,11 +151,12 @@ def is_zombie(pid: int) -> bool:
 
 @pytest.mark.parametrize("ending", ["wait", "close"])
 def test_the_peers_process_ends_with_ours(ending: str, tmp_path: Path) -> None:
-    script = tmp_path / "bench.py"
-    script.write_text(PEERS)
+    script, server = tmp_path / "bench.py", tmp_path / "peers.py"
+    script.write_text(CLIENT)
+    server.write_text(SERVER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     ours = subprocess.Popen(
-        [sys.executable, str(script), ending], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), ending, str(server)], env=environment, stdout=subprocess.PIPE, text=True
     )
     assert ours.stdout is not None
     peers = int(ours.stdout.readline())
@@ -123,11 +168,35 @@ def test_the_peers_process_ends_with_ours(ending: str, tmp_path: Path) -> None:
     ours.stdout.close()
 
 
+def test_a_peers_process_that_ends_is_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "peers.py"
+    script.write_text("raise SystemExit(1)")
+    with pytest.raises(SystemExit, match="ended: are some, packages installed there"):
+        PeerProcess(Path(sys.executable), script, ["some", "packages"])
+
+
 def test_results_are_read_by_the_page(tmp_path: Path) -> None:
-    row = {"peer": "p", "version": "1", "shape": "n = 2", "ratio": 2.0, "low": 1.5, "high": 2.5}
-    write_results(
-        tmp_path / "new" / "x.json", machine("torch"), [{**row, "bar": 1.0, "meets_bar": True}], [], "a note"
-    )
+    report = Report(turns=1)
+    report.add("what", "p", "1", "n = 2", [2.0], 1.0)
+    report.own("what", "n = 2", [0.5])
+    report.remarks += ["One.", "Two."]
+    report.write(None, ["torch"])
+    assert list(tmp_path.iterdir()) == []
+    report.write(tmp_path / "new" / "x.json", ["torch"])
     content = read_benchmark(tmp_path / "new" / "x.json")
     assert content["machine"]["torch"]
     assert content["rows"][0]["ratio"] == 2.0
+    assert content["times"][0]["milliseconds"] == 500.0
+    assert content["note"] == "One. Two."
+
+
+SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_writes_through_the_one_report(script: Path) -> None:
+    text = script.read_text(encoding="utf-8")
+    assert "    report.write(options.out, [" in text
+    assert "benchmark_parser(" in text
+    for own in ("class Report", "json.dump", "ArgumentParser(", "meets_bar", "perf_counter() - start) >"):
+        assert own not in text

@@ -205,6 +205,7 @@ def clone(tmp_path: Path) -> Path:
         "lib/b/other.py",
         "notebooks/a.py",
         "benchmarks/a.py",
+        "benchmarks/peers/a.py",
     ]
     for name in [*files, "lib/publishing/benchmark.py"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +231,7 @@ def test_the_sources_lead_back_to_the_commit(clone: Path) -> None:
     assert list(sources) == ["lib/a/__init__.py", "lib/a/data.csv", "lib/shared.py", "notebooks/a.py"]
     assert set(sources_of("benchmarks", "a", clone)) - set(sources) == {
         "benchmarks/a.py",
+        "benchmarks/peers/a.py",
         "lib/publishing/benchmark.py",
     }
     assert commit_of("runs", "a", sources, clone) == head(clone)

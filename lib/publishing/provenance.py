@@ -33,9 +33,11 @@ def blob_id(content: bytes) -> str:
 
 
 def decides(kind: Kind, slug: str, path: str) -> bool:
-    """Whether the file ``path`` can decide the numbers of a run: the notebook or the benchmark script, the chapter's package, the
-    shared modules."""
-    if path in {"runs": [f"notebooks/{slug}.py"], "benchmarks": [f"benchmarks/{slug}.py", BENCHMARK]}[kind]:
+    """Whether the file ``path`` can decide the numbers of a run: the notebook, or the benchmark script with what it compares with; the
+    chapter's package; the shared modules."""
+    peers = f"benchmarks/peers/{slug}.py"
+    scripts = {"runs": [f"notebooks/{slug}.py"], "benchmarks": [f"benchmarks/{slug}.py", peers, BENCHMARK]}
+    if path in scripts[kind]:
         return True
     folder, _, name = path.rpartition("/")
     if folder == "lib":
