@@ -44,6 +44,16 @@ def test_the_lock_holds_every_direct_dependency(requirement: str) -> None:
     assert name(requirement) in {name(line) for line in LOCK}
 
 
+def test_every_file_that_is_no_code_is_installed_with_its_package() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for path in (ROOT / "lib").rglob("*"):
+        if not path.is_file() or "__pycache__" in path.parts or path.suffix in (".py", ".pyc"):
+            continue
+        package = next(folder for folder in path.parents if (folder / "__init__.py").is_file())
+        name, inside = ".".join(package.relative_to(ROOT).parts), path.relative_to(package)
+        assert any(inside.match(p) for p in [*patterns["*"], *patterns.get(name, [])]), f"{name}: {inside}"
+
+
 def test_conda_installs_the_same_lock_file() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     [pip] = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]

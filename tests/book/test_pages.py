@@ -265,6 +265,10 @@ def test_no_results_say_so(ledger: Ledger, tmp_path: Path) -> None:
         ("other", {"machine": "m", "rows": []}, "no chapter has this name"),
         ("minrnn", {"rows": []}, "needs the keys"),
         ("minrnn", {"machine": "m", "rows": [{"peer": "p"}]}, "row 1 lacks version, shape"),
+        ("minrnn", {"machine": "m", "rows": [ROW, "x"]}, "row 2 is no mapping"),
+        ("minrnn", {"machine": "m", "rows": [ROW | {"low": "<b>"}]}, "row 1: low is '<b>', no number"),
+        ("minrnn", {"machine": "m", "rows": [ROW | {"bar": 10**400}]}, "row 1: bar is '10000"),
+        ("minrnn", {"machine": "m", "rows": [ROW | {"meets_bar": [1]}]}, "meets_bar is true, false or null"),
     ],
 )
 def test_malformed_results_are_refused(

@@ -49,28 +49,32 @@ def check_benchmark(name: str, content: Any) -> None:
         if missing:
             raise PageError(f"{name}: row {number} lacks {', '.join(missing)}")
         for key in NUMBERS:
-            if row[key] is not None and (
-                isinstance(row[key], bool) or not isinstance(row[key], (int, float))
-            ):
+            if not (row[key] is None or _is_number(row[key])):
                 raise PageError(f"{name}: row {number}: {key} is {str(row[key])[:40]!r}, no number")
         if not (row["meets_bar"] is None or isinstance(row["meets_bar"], bool)):
             raise PageError(f"{name}: row {number}: meets_bar is true, false or null")
 
 
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _text(value: object) -> str:
+    return "–" if value is None else str(value)
 
 
 def benchmark_table(content: Mapping[str, Any]) -> Markup:
     """Speed ratios to peers as an HTML table; a missed bar is marked as missed."""
-    values = {key: {_number(row.get(key)) for row in content["rows"]} for key in OPTIONAL}
+    values = {key: {_text(row.get(key)) for row in content["rows"]} for key in OPTIONAL}
     shown = [key for key in OPTIONAL if len(values[key]) > 1]
     shared = ", ".join(text for key in OPTIONAL if len(values[key]) == 1 for text in values[key] - {"–"})
     rows = [
         [
-            *(_number(row.get(key)) for key in ("peer", "version", "shape", *shown)),
+            *(_text(row.get(key)) for key in ("peer", "version", "shape", *shown)),
             f"{_number(row['ratio'])} [{_number(row['low'])}, {_number(row['high'])}]",
             _number(row["bar"]),
             render("bar.html", meets_bar=row["meets_bar"]),
