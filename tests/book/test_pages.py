@@ -291,6 +291,23 @@ def test_new_modules_appear_in_the_reference() -> None:
             assert f".. automodule:: {name}\n" in listed, name
 
 
+def test_packages_below_a_package_belong_to_its_page(tmp_path: Path) -> None:
+    for name in (
+        "shared",
+        "a/__init__",
+        "a/idea",
+        "a/experiments/__init__",
+        "a/experiments/copying",
+        "a/__main__",
+    ):
+        (tmp_path / "lib" / name).with_suffix(".py").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lib" / name).with_suffix(".py").write_text("")
+    assert reference.modules(tmp_path) == {
+        "lib": ["lib.shared"],
+        "lib.a": ["lib.a", "lib.a.experiments", "lib.a.experiments.copying", "lib.a.idea"],
+    }
+
+
 def test_unchanged_pages_keep_their_time(tmp_path: Path) -> None:
     path = tmp_path / "a" / "page.md"
     assert committed.write_if_changed(path, "x")

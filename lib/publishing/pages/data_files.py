@@ -29,14 +29,10 @@ def data_page(root: Path = ROOT) -> str:
 def _row(slug: str, data_set: str, items: list[DataFile], root: Path) -> list[Markup]:
     """The cells of one data set."""
     ways = ["make data" if item.addresses else "mirror only" for item in items]
-    about = {
-        "data_set": data_set,
-        "slug": slug,
-        "target": from_the_book(chapter_document(slug, root) + ".html"),
-        "ways": {way: ways.count(way) for way in dict.fromkeys(ways)},
-        "licences": list(dict.fromkeys(item.licence for item in items)),
-        "origins": list(dict.fromkeys(item.origin for item in items)),
-    }
     return [
-        render(f"data_{part}.html", **about) for part in ("set", "chapter", "ways", "licences", "origins")
+        render("code.html", text=f"{data_set}/"),
+        render("link.html", text=slug, target=from_the_book(chapter_document(slug, root) + ".html")),
+        render("lines.html", lines=[f"{ways.count(way)}: {way}" for way in dict.fromkeys(ways)]),
+        render("lines.html", lines=list(dict.fromkeys(item.licence for item in items))),
+        render("sources.html", sources=list(dict.fromkeys(item.origin for item in items))),
     ]

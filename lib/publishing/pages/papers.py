@@ -59,7 +59,7 @@ def runs_table(score: PaperScore) -> Markup:
         if record is None:
             return [profile, badge("not run"), "–", "–", "–", "–"]
         minutes = f"{record.wall_time_s / 60:.1f} min"
-        version = render("commit.html", commit=record.commit[:10]) if record.commit else "–"
+        version = render("code.html", text=record.commit[:10]) if record.commit else "–"
         return [profile, record.device, record.data_source, record.seed, minutes, version]
 
     rows = [line(profile, score.records.get(profile)) for profile in reversed(JUDGING_PROFILES)]
