@@ -173,6 +173,9 @@ def test_a_peers_process_that_ends_is_one_line(tmp_path: Path) -> None:
     script.write_text("raise SystemExit(1)")
     with pytest.raises(SystemExit, match="ended: are some, packages installed there"):
         PeerProcess(Path(sys.executable), script, ["some", "packages"])
+    with pytest.raises(SystemExit, match="absent: cannot be started") as caught:
+        PeerProcess(tmp_path / "absent", script, ["some"])
+    assert "\n" not in str(caught.value)
 
 
 def test_results_are_read_by_the_page(tmp_path: Path) -> None:

@@ -59,18 +59,21 @@ class PeerProcess:
         python: the interpreter. script: what calls :func:`serve`. packages: what has to be installed there.
 
     Raises:
-        SystemExit: if the process ends, as it does where a package is missing.
+        SystemExit: if the process cannot be started, or ends, as it does where a package is missing.
     """
 
     def __init__(self, python: Path, script: Path, packages: Iterable[str]) -> None:
         self.packages = list(packages)
-        self.process = subprocess.Popen(
-            [str(python), str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **THREADS},
-        )
+        try:
+            self.process = subprocess.Popen(
+                [str(python), str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **THREADS},
+            )
+        except OSError as error:
+            raise SystemExit(f"--peer-python {python}: cannot be started ({error.strerror})") from error
         self.versions = self._read()
         self._folder = tempfile.TemporaryDirectory()
 
