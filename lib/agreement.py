@@ -51,7 +51,7 @@ def is_firm(claim: Claim, measurements: Mapping[str, Measurement]) -> bool:
 
     What was measured by the clock, or in trainings that show no spread, is never firm.
     """
-    for condition in (*claim.direction, *claim.reproduced):
+    for condition in (*claim.conditions.direction, *claim.conditions.reproduced):
         measured = measurements.get(condition.metric)
         if measured is None:
             continue

@@ -8,15 +8,25 @@ stands for it here, and a rule fixed before the run. A rule is a list of conditi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from lib.profiles import PROFILE_NAMES, OneLineError, nearest
+from lib.profiles import PROFILE_NAMES, OneLineError, choose, nearest
 
 Verdict = Literal["reproduced", "same direction", "inconclusive", "contradicted", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "same direction", "inconclusive", "contradicted", "not run")
@@ -45,56 +55,115 @@ class Measurement:
     varies: Source = "training"
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One comparison: ``above`` a number, ``below`` a number, or ``within`` a tolerance of a number."""
+class _Row(BaseModel):
+    """A mapping in a ledger: it holds its fields and nothing else, and never changes."""
 
-    metric: str
-    kind: Literal["above", "below", "within"]
-    target: float
-    tolerance: float = 0.0
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, row: Any) -> Any:
+        keys = [str(field.validation_alias or name) for name, field in cls.model_fields.items()]
+        for key in row if isinstance(row, Mapping) else ():
+            if key not in keys and key not in cls.model_fields:
+                raise ValueError(f"unknown key {_shown(key)}{nearest(key, keys)}")
+        return row
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))  # YAML reads 1e-3 as text, and Python takes True for 1
+    except ValueError:
+        raise ValueError(f"needs a number, got {_shown(value)}") from None
+
+
+def _judging(name: str) -> str:
+    if name == "smoke":
+        raise ValueError("the profile smoke judges no claim")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Tolerance = Annotated[Number, Field(ge=0)]
+Profile = Annotated[str, AfterValidator(lambda name: choose("profile", name, PROFILE_NAMES))]
+
+
+class Reported(_Row):
+    """What the paper reports: the number with its uncertainty and unit, the same in words, and how it was read."""
+
+    value: Number | None
+    uncertainty: Number | None = None
+    unit: str = ""
+    text: Text
+    provenance: Text
+
+
+class Condition(_Row):
+    """One comparison: ``above`` a number, ``below`` a number, or ``within`` [centre, tolerance]."""
+
+    metric: Metric
+    above: Number | None = None
+    below: Number | None = None
+    within: tuple[Number, Tolerance] | None = None
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> Self:
+        given = self.model_fields_set - {"metric"}
+        if len(given) != 1 or getattr(self, *given) is None:
+            raise ValueError("a condition has exactly one of above, below, within")
+        return self
 
     def check(self, measurement: Measurement) -> Outcome:
-        """Compare the whole interval with the target."""
+        """Compare the whole interval with the number."""
         low, high = measurement.low, measurement.high
         if any(math.isnan(x) for x in (measurement.mean, low, high)):
             return "unclear"
-        if self.kind == "within":
-            floor, ceiling = self.target - self.tolerance, self.target + self.tolerance
+        if self.within is not None:
+            centre, tolerance = self.within
+            floor, ceiling = centre - tolerance, centre + tolerance
             if floor <= low and high <= ceiling:
                 return "holds"
             return "fails" if high < floor or low > ceiling else "unclear"
-        if self.kind == "below":
-            low, high, target = -high, -low, -self.target
+        if self.above is not None:
+            bound = self.above
         else:
-            target = self.target
-        if low > target:
+            assert self.below is not None
+            low, high, bound = -high, -low, -self.below
+        if low > bound:
             return "holds"
         # an exact value that meets the bound without passing it does not pass it
-        return "fails" if high < target or low == high == target else "unclear"
+        return "fails" if high < bound or low == high == bound else "unclear"
 
     def __str__(self) -> str:
-        if self.kind == "within":
-            return f"{self.metric} = {self.target:g} ± {self.tolerance:g}"
-        return f"{self.metric} {'>' if self.kind == 'above' else '<'} {self.target:g}"
+        if self.within is not None:
+            return f"{self.metric} = {self.within[0]:g} ± {self.within[1]:g}"
+        sign, bound = (">", self.above) if self.above is not None else ("<", self.below)
+        return f"{self.metric} {sign} {bound:g}"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One row of a ledger. The fields are those of the YAML file; see the page *How a chapter is made*."""
+class Rule(_Row):
+    """The conditions under which the effect has the paper's direction, and those under which the numbers agree, too."""
 
-    id: str
-    claim: str
-    where: str
-    reported: Mapping[str, Any]
-    metric: str
-    unit: str
-    measures: Mapping[str, str]
-    judged_in: tuple[str, ...]
-    direction: tuple[Condition, ...]
+    direction: Annotated[tuple[Condition, ...], Field(min_length=1)]
     reproduced: tuple[Condition, ...] = ()
+
+
+class Claim(_Row):
+    """One row of a ledger, its fields those of the YAML file; see the page *How a chapter is made*."""
+
+    id: Text
+    claim: Text
+    where: Text
+    reported: Reported
+    metric: Metric
+    unit: str = ""
+    measures: dict[Profile, str]
+    judged_in: tuple[Annotated[Profile, AfterValidator(_judging)], ...]
+    conditions: Rule = Field(validation_alias="rule")
     data: Literal["any", "real"] = "any"
-    paper_setting: tuple[str, ...] = ()
+    paper_setting: tuple[Profile, ...] = ()
     needs: str = ""
     falsified_when: str = ""
     note: str = ""
@@ -102,13 +171,13 @@ class Claim:
     @property
     def metrics(self) -> set[str]:
         """Names of all metrics that the rule reads."""
-        return {self.metric} | {c.metric for c in (*self.direction, *self.reproduced)}
+        return {self.metric} | {c.metric for c in (*self.conditions.direction, *self.conditions.reproduced)}
 
     def rule(self) -> str:
         """The rule as one line of text."""
-        text = " and ".join(map(str, self.direction))
-        if self.reproduced:
-            text += "; reproduced: " + " and ".join(map(str, self.reproduced))
+        text = " and ".join(map(str, self.conditions.direction))
+        if self.conditions.reproduced:
+            text += "; reproduced: " + " and ".join(map(str, self.conditions.reproduced))
         return text
 
     def judge(
@@ -126,36 +195,43 @@ class Claim:
             a condition of the direction fails; ``inconclusive`` if one is unclear; else ``reproduced`` where the run is at
             the paper's own setting and the numbers agree, and ``same direction`` elsewhere.
         """
-        needed = {c.metric for c in self.direction} | {self.metric}
+        direction, reproduced = self.conditions.direction, self.conditions.reproduced
+        needed = {c.metric for c in direction} | {self.metric}
         if profile not in self.judged_in or not needed <= measurements.keys():
             return "not run"
         if self.data == "real" and data_source == "standin":
             return "not run"
-        outcomes = {c.check(measurements[c.metric]) for c in self.direction}
+        outcomes = {c.check(measurements[c.metric]) for c in direction}
         if "fails" in outcomes:
             return "contradicted"
         if "unclear" in outcomes:
             return "inconclusive"
         at_paper_setting = profile in self.paper_setting
         agrees = all(
-            c.metric in measurements and c.check(measurements[c.metric]) == "holds" for c in self.reproduced
+            c.metric in measurements and c.check(measurements[c.metric]) == "holds" for c in reproduced
         )
         return "reproduced" if at_paper_setting and agrees else "same direction"
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(_Row):
     """All claims of one paper."""
 
-    slug: str
-    title: str
-    authors: str
-    arxiv: str
-    version: str
-    venue: str
-    citation: str
-    summary: str
-    claims: tuple[Claim, ...] = field(default_factory=tuple)
+    slug: Text
+    title: Text
+    authors: Text
+    arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")]
+    version: Text
+    venue: Text
+    citation: Text
+    summary: Text
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Self:
+        ids = [claim.id for claim in self.claims]
+        for repeated in (i for i in ids if ids.count(i) > 1):
+            raise ValueError(f"claim id {repeated!r} occurs twice")
+        return self
 
     def judge(
         self, measurements: Mapping[str, Measurement], profile: str, data_source: str = "generated"
@@ -164,89 +240,49 @@ class Ledger:
         return {claim.id: claim.judge(measurements, profile, data_source) for claim in self.claims}
 
 
-def _require(mapping: Any, keys: Iterable[str], optional: Iterable[str], where: str) -> None:
-    if not isinstance(mapping, Mapping):
-        raise LedgerError(f"{where}: expected a mapping, got {type(mapping).__name__}")
-    keys, optional = list(keys), list(optional)
-    for key in mapping:
-        if key not in keys and key not in optional:
-            raise LedgerError(f"{where}: unknown key {key!r}{nearest(key, [*keys, *optional])}")
-    for key in keys:
-        if key not in mapping:
-            raise LedgerError(f"{where}: missing key {key!r}")
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return f"a long {type(value).__name__}"
 
 
-def _condition(raw: Any, where: str) -> Condition:
-    _require(raw, ["metric"], ["above", "below", "within"], where)
-    kinds = [kind for kind in ("above", "below", "within") if kind in raw]
-    if len(kinds) != 1:
-        raise LedgerError(f"{where}: a condition has exactly one of above, below, within")
-    kind, target = kinds[0], raw[kinds[0]]
-    if kind == "within":
-        if not (isinstance(target, list) and len(target) == 2 and target[1] >= 0):
-            raise LedgerError(f"{where}: within needs [centre, tolerance ≥ 0]")
-        return Condition(raw["metric"], "within", float(target[0]), float(target[1]))
-    if isinstance(target, bool) or not isinstance(target, (int, float)):
-        raise LedgerError(f"{where}: {kind} needs a number, got {target!r}")
-    return Condition(raw["metric"], kind, float(target))  # type: ignore[arg-type]
-
-
-def _claim(raw: Any, where: str) -> Claim:
-    required = ["id", "claim", "where", "reported", "metric", "measures", "judged_in", "rule"]
-    optional = ["unit", "data", "paper_setting", "needs", "falsified_when", "note"]
-    _require(raw, required, optional, where)
-    where = f"{where} {raw['id']}"
-    _require(raw["reported"], ["value", "text", "provenance"], ["uncertainty", "unit"], f"{where} reported")
-    _require(raw["rule"], ["direction"], ["reproduced"], f"{where} rule")
-    profiles = [*raw["judged_in"], *raw.get("paper_setting", []), *raw["measures"]]
-    for profile in profiles:
-        if profile not in PROFILE_NAMES:
-            raise LedgerError(f"{where}: unknown profile {profile!r}{nearest(profile, PROFILE_NAMES)}")
-    if "smoke" in raw["judged_in"]:
-        raise LedgerError(f"{where}: the profile smoke judges no claim")
-    if raw.get("data", "any") not in ("any", "real"):
-        raise LedgerError(f"{where}: data is 'any' or 'real', got {raw['data']!r}")
-    direction = tuple(_condition(c, f"{where} rule") for c in raw["rule"]["direction"])
-    if not direction:
-        raise LedgerError(f"{where}: a rule needs at least one condition of direction")
-    return Claim(
-        id=str(raw["id"]),
-        claim=raw["claim"],
-        where=raw["where"],
-        reported=dict(raw["reported"]),
-        metric=raw["metric"],
-        unit=raw.get("unit", ""),
-        measures=dict(raw["measures"]),
-        judged_in=tuple(raw["judged_in"]),
-        direction=direction,
-        reproduced=tuple(_condition(c, f"{where} rule") for c in raw["rule"].get("reproduced") or []),
-        data=raw.get("data", "any"),
-        paper_setting=tuple(raw.get("paper_setting") or []),
-        needs=raw.get("needs", ""),
-        falsified_when=raw.get("falsified_when", ""),
-        note=raw.get("note", ""),
-    )
+def _breach(error: ValidationError, raw: Any) -> str:
+    """The first breach of the schema as one line: the claim's id, the field, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    where, message = list(first["loc"]), first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] == "missing" and isinstance(where[-1], str):
+        message = f"missing key {where.pop()!r}"
+    elif first["type"] != "value_error":
+        message += f", got {_shown(first['input'])}"
+    owner = ""
+    if len(where) > 1 and where[0] == "claims":
+        row = raw["claims"][where[1]] if isinstance(raw["claims"], list) else None
+        row_id = row.get("id") if isinstance(row, Mapping) else None
+        owner = f"claim {row_id}" if isinstance(row_id, str) else f"claims[{where[1]}]"
+        where = where[2:]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where if part != "[key]")
+    place = ", ".join(filter(None, (owner, path.lstrip("."))))
+    return ": ".join(filter(None, (place, message)))
 
 
 def read_ledger(path: Path) -> Ledger:
     """Read and validate a ledger.
 
     Raises:
-        LedgerError: one line that names the file, the claim and the breach.
+        LedgerError: one line that names the file, the claim, its field and the breach.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise LedgerError(f"{path.name}: not valid YAML ({' '.join(str(error).split())})") from error
-    head = ["slug", "title", "authors", "arxiv", "version", "venue", "citation", "summary"]
-    _require(raw, [*head, "claims"], [], path.name)
-    if raw["slug"] != path.stem:
-        raise LedgerError(f"{path.name}: slug {raw['slug']!r} differs from the file's name")
-    claims = tuple(_claim(c, path.name) for c in raw["claims"])
-    ids = [claim.id for claim in claims]
-    for repeated in {i for i in ids if ids.count(i) > 1}:
-        raise LedgerError(f"{path.name}: claim id {repeated!r} occurs twice")
-    return Ledger(**{key: str(raw[key]) for key in head}, claims=claims)
+    try:
+        found = Ledger.model_validate(raw)
+    except ValidationError as error:
+        raise LedgerError(f"{path.name}: {_breach(error, raw)}") from error
+    if found.slug != path.stem:
+        raise LedgerError(f"{path.name}: slug {found.slug!r} differs from the file's name")
+    return found
 
 
 @cache
@@ -272,8 +308,6 @@ def format_measurement(measurement: Measurement | None) -> str:
     return f"{measurement.mean:.3g} [{measurement.low:.3g}, {measurement.high:.3g}]{unit}"
 
 
-def format_reported(reported: Mapping[str, Any]) -> str:
+def format_reported(reported: Reported) -> str:
     """A reported value as text, with its provenance mark."""
-    text = str(reported["text"])
-    mark = str(reported["provenance"] or "").strip("[]")
-    return f"{text} [{mark}]" if mark else text
+    return f"{reported.text} [{reported.provenance.strip('[]')}]"

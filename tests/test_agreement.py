@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lib.agreement import compare_with_book, comparison, differs, firm_verdicts, is_firm
-from lib.claims import Claim, Condition, Ledger, Measurement
+from lib.claims import Claim, Condition, Ledger, Measurement, Reported, Rule
 from lib.records import write_json
 from tests.sample_chapter import start
 
@@ -23,15 +23,18 @@ def spread(mean: float, half: float, varies: Any = "training") -> Measurement:
     return Measurement(mean, mean - half, mean + half, (mean,) * 3, varies=varies)
 
 
-def claim(condition: Condition, **fields: Any) -> Claim:
+REPORTED = Reported(value=None, text="1", provenance="K")
+
+
+def claim(condition: Condition, *, reproduced: tuple[Condition, ...] = (), **fields: Any) -> Claim:
     defaults: dict[str, Any] = {
-        "id": "C1", "claim": "c", "where": "w", "reported": {}, "metric": condition.metric, "unit": "", "measures": {},
-        "judged_in": ("default",), "direction": (condition,),
+        "id": "C1", "claim": "c", "where": "w", "reported": REPORTED, "metric": condition.metric, "unit": "", "measures": {},
+        "judged_in": ("default",), "conditions": Rule(direction=(condition,), reproduced=reproduced),
     }  # fmt: skip
     return Claim(**{**defaults, **fields})
 
 
-ABOVE = Condition("m", "above", 0.0)
+ABOVE = Condition(metric="m", above=0.0)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +48,9 @@ ABOVE = Condition("m", "above", 0.0)
         (ABOVE, spread(4.0, 1.0, "clock"), False),
         (ABOVE, spread(4.0, 0.0), False),  # three equal trainings show no spread
         (ABOVE, Measurement(1.0, -math.inf, math.inf, (1.0,)), True),  # one run: inconclusive on any machine
-        (Condition("m", "within", 0.0, 5.0), spread(0.0, 1.0), True),
-        (Condition("m", "within", 0.0, 5.0), spread(3.0, 1.0), False),
-        (Condition("m", "below", 0.0), spread(-4.0, 1.0), True),
+        (Condition(metric="m", within=(0.0, 5.0)), spread(0.0, 1.0), True),
+        (Condition(metric="m", within=(0.0, 5.0)), spread(3.0, 1.0), False),
+        (Condition(metric="m", below=0.0), spread(-4.0, 1.0), True),
     ],
 )
 def test_which_verdicts_are_firm(condition: Condition, measured: Measurement, firm: bool) -> None:
@@ -55,7 +58,7 @@ def test_which_verdicts_are_firm(condition: Condition, measured: Measurement, fi
 
 
 def test_a_reproduced_condition_on_its_bound_makes_the_verdict_loose() -> None:
-    rule = claim(ABOVE, reproduced=(Condition("m", "within", 4.0, 1.1),), paper_setting=("default",))
+    rule = claim(ABOVE, reproduced=(Condition(metric="m", within=(4.0, 1.1)),), paper_setting=("default",))
     assert not is_firm(rule, {"m": spread(4.0, 1.0)})
     assert is_firm(claim(ABOVE), {"m": spread(4.0, 1.0)})
 
@@ -95,8 +98,9 @@ def record(measurements: dict[str, Measurement]) -> dict[str, Any]:
 
 
 BOOK = Ledger(
-    "s", "t", "a", "1", "v1", "x", "c", "y", (claim(ABOVE), claim(Condition("n", "above", 0.0), id="C2"))
-)
+    slug="s", title="t", authors="a", arxiv="2410.00001", version="v1", venue="x", citation="c", summary="y",
+    claims=(claim(ABOVE), claim(Condition(metric="n", above=0.0), id="C2")),
+)  # fmt: skip
 
 
 def test_equal_records_say_the_same_and_unequal_ones_do_not() -> None:

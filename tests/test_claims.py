@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from lib.claims import (
     Condition,
     LedgerError,
     Measurement,
+    Rule,
     format_measurement,
     ledgers,
     read_ledger,
@@ -36,8 +38,8 @@ SLUGS = {
 numbers = st.floats(-1e6, 1e6)
 
 
-def claim(**changes: object) -> Claim:
-    fields: dict[str, object] = {
+def claim(direction: tuple[Condition, ...] = (Condition(metric="gap", above=0.0),), **changes: Any) -> Claim:
+    fields: dict[str, Any] = {
         "id": "C1",
         "claim": "x beats y",
         "where": "Table 1",
@@ -46,11 +48,10 @@ def claim(**changes: object) -> Claim:
         "unit": "",
         "measures": {},
         "judged_in": ("default", "paper"),
-        "direction": (Condition("gap", "above", 0.0),),
-        "reproduced": (Condition("gap", "within", 1.0, 0.1),),
+        "conditions": Rule(direction=direction, reproduced=(Condition(metric="gap", within=(1.0, 0.1)),)),
         "paper_setting": ("paper",),
     }
-    return Claim(**{**fields, **changes})  # type: ignore[arg-type]
+    return Claim(**{**fields, **changes})
 
 
 def exact(value: float) -> dict[str, Measurement]:
@@ -79,7 +80,7 @@ def test_a_missing_metric_is_not_run() -> None:
 
 
 def test_a_failing_condition_outweighs_an_unclear_one() -> None:
-    both = claim(direction=(Condition("gap", "above", 0.0), Condition("other", "below", 1.0)))
+    both = claim(direction=(Condition(metric="gap", above=0.0), Condition(metric="other", below=1.0)))
     measured = {"gap": Measurement(0, -1, 1), "other": Measurement(2, 2, 2)}
     assert both.judge(measured, "paper") == "contradicted"
 
@@ -94,10 +95,10 @@ def test_stand_in_data_judges_no_claim_that_needs_real_data() -> None:
 def test_conditions_agree_with_their_definition(a: float, b: float, target: float, tolerance: float) -> None:
     low, high = min(a, b), max(a, b)
     measured = Measurement((low + high) / 2, low, high)
-    above = Condition("m", "above", target).check(measured)
+    above = Condition(metric="m", above=target).check(measured)
     assert (above == "holds") == (low > target)
     assert (above == "fails") == (high < target or low == high == target)
-    inside = Condition("m", "within", target, tolerance).check(measured)
+    inside = Condition(metric="m", within=(target, tolerance)).check(measured)
     assert (inside == "holds") == (target - tolerance <= low and high <= target + tolerance)
     assert (inside == "fails") == (high < target - tolerance or low > target + tolerance)
 
@@ -105,12 +106,12 @@ def test_conditions_agree_with_their_definition(a: float, b: float, target: floa
 @given(numbers, numbers, numbers)
 def test_below_mirrors_above(a: float, b: float, target: float) -> None:
     low, high = min(a, b), max(a, b)
-    mirrored = Condition("m", "above", -target).check(Measurement(0, -high, -low))
-    assert Condition("m", "below", target).check(Measurement(0, low, high)) == mirrored
+    mirrored = Condition(metric="m", above=-target).check(Measurement(0, -high, -low))
+    assert Condition(metric="m", below=target).check(Measurement(0, low, high)) == mirrored
 
 
 def test_a_nan_decides_nothing() -> None:
-    assert Condition("m", "above", 0.0).check(Measurement(math.nan, math.nan, math.nan)) == "unclear"
+    assert Condition(metric="m", above=0.0).check(Measurement(math.nan, math.nan, math.nan)) == "unclear"
 
 
 def test_one_run_has_an_infinite_interval_and_is_inconclusive() -> None:
@@ -125,7 +126,7 @@ def test_all_ten_papers_have_a_valid_ledger() -> None:
     for slug, book in found.items():
         assert book.claims, slug
         for row in book.claims:
-            assert row.reported["provenance"], f"{slug} {row.id}: a reported number needs its provenance"
+            assert row.conditions.direction, f"{slug} {row.id}"
             assert row.judge({}, "default") == "not run"
 
 
@@ -147,11 +148,36 @@ def test_the_sample_ledger_reads(tmp_path: Path) -> None:
         ({"judged_in": ["smoke"]}, "smoke judges no claim"),
         ({"judged_in": ["defualt"]}, "did you mean 'default'"),
         ({"rules": {}}, "unknown key 'rules'; did you mean 'rule'"),
-        ({"rule": {"direction": []}}, "at least one condition"),
+        ({"rule": {"direction": []}}, r"claim C1, rule\.direction: .*at least 1 item"),
         ({"rule": {"direction": [{"metric": "m"}]}}, "exactly one of above, below, within"),
-        ({"rule": {"direction": [{"metric": "m", "above": "zero"}]}}, "needs a number"),
-        ({"rule": {"direction": [{"metric": "m", "within": [1, -1]}]}}, "tolerance"),
-        ({"reported": {"value": 1}}, "missing key 'text'"),
+        (
+            {"rule": {"direction": [{"metric": "m", "above": "zero"}]}},
+            r"rule\.direction\[0\]\.above: needs a number, got 'zero'",
+        ),
+        ({"rule": {"direction": [{"metric": "m", "above": True}]}}, "needs a number, got True"),
+        ({"rule": {"direction": [{"metric": "m", "above": math.nan}]}}, "a finite number, got nan"),
+        ({"rule": {"direction": [{"metric": "m", "above": None}]}}, "exactly one of above"),
+        ({"rule": {"direction": [{"metric": "m", "above": 0, "below": None}]}}, "exactly one of above"),
+        ({"rule": {"direction": [{"metric": "m", "above": 0, "below": 1}]}}, "exactly one of above"),
+        (
+            {"rule": {"direction": [{"metric": "m", "abov": 0}]}},
+            r"direction\[0\]: unknown key 'abov'; did you mean 'above'",
+        ),
+        ({"rule": {"direction": [{"metric": "=m", "above": 0}]}}, "metric: String should match pattern"),
+        ({"rule": {"direction": {"metric": "m", "above": 0}}}, "should be a valid tuple"),
+        ({"rule": {"direction": [{"metric": "m", "within": [1]}]}}, r"within\[1\]"),
+        ({"rule": {"direction": [{"metric": "m", "within": [1, -1]}]}}, "greater than or equal to 0, got -1"),
+        ({"reported": {"value": 1}}, "claim C1, reported: missing key 'text'"),
+        ({"reported": {"value": 1, "text": "1", "provenence": "K"}}, "reported: .*did you mean 'provenance'"),
+        (
+            {"reported": {"value": 1, "text": "1", "provenance": ""}},
+            r"reported\.provenance: .*at least 1 character",
+        ),
+        ({"reported": [1]}, "claim C1, reported: should be a valid dictionary"),
+        ({"measures": {"defualt": "x"}}, r"measures\.defualt: .*did you mean 'default'"),
+        ({"id": 1}, r"claims\[0\], id: should be a valid string, got 1"),
+        ({"claim": None}, "claim C1, claim: should be a valid string, got None"),
+        ({"judged_in": "default"}, "judged_in: should be a valid tuple"),
         ({"data": "fake"}, "'any' or 'real'"),
     ],
 )
@@ -160,6 +186,35 @@ def test_a_broken_ledger_is_one_line(tmp_path: Path, changes: dict[str, object],
         read_ledger(write(tmp_path, **changes))
     assert "ledger.yml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("claims: [unclosed", "not valid YAML"),
+        ("", "should be a valid dictionary"),
+        ("- a\n- b\n", "should be a valid dictionary"),
+        ("slug: ledger\n", "missing key 'title'"),
+        ("slug: ledger\nslug: ledger\n", "slug"),
+        ("sluk: ledger\n", "unknown key 'sluk'; did you mean 'slug'"),
+        ("slug: &a [*a]\n", "slug: should be a valid string"),
+        ("slug: 0x" + "f" * 6000 + "\n", "slug: should be a valid string"),
+        ("? [1, 2]\n: 3\n", "not valid YAML"),
+        ("1: 2\n", "unknown key 1"),
+        ("[" * 100_000, "nested"),
+        ("{a: " * 100_000, "nested"),
+        ("a: !!python/name:os.system\n", "not valid YAML"),
+        ("slug: 2024-13-45\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "ledger.yml"
+    path.write_text(text)
+    with pytest.raises(LedgerError, match=words) as caught:
+        read_ledger(path)
+    assert str(caught.value).startswith("ledger.yml: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_invalid_yaml_is_one_line(tmp_path: Path) -> None:

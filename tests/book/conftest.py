@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lib.claims import Claim, Condition, Ledger
+from lib.claims import Claim, Condition, Ledger, Rule
 
 
 def make_claim(claim_id: str, metric: str, text: str = "An effect.", **fields: Any) -> Claim:
@@ -22,7 +22,7 @@ def make_claim(claim_id: str, metric: str, text: str = "An effect.", **fields: A
         "unit": "1",
         "measures": {"default": "the effect"},
         "judged_in": ("default", "gpu", "paper"),
-        "direction": (Condition(metric, "above", 0.0),),
+        "conditions": Rule(direction=(Condition(metric=metric, above=0.0),)),
     }
     return Claim(**(settings | fields))
 

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_a_raw_block_cannot_be_left(ledger: Ledger) -> None:
 
 def test_an_arxiv_number_that_is_none_is_refused(ledger: Ledger) -> None:
     with pytest.raises(PageError, match="is not an arXiv number"):
-        papers.paper_facts(replace(ledger, arxiv="x](javascript:y)"))
+        papers.paper_facts(ledger.model_copy(update={"arxiv": "x](javascript:y)"}))
 
 
 def test_a_claim_that_was_not_measured_shows_no_number(
