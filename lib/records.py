@@ -34,6 +34,7 @@ from lib.checkpoints import discard
 from lib.claims import Measurement, Source, Verdict
 from lib.cores import available_cores, limit_threads
 from lib.figures import Rendered, table
+from lib.injected_parameters import check_injected
 from lib.plain_files import read_text
 from lib.profiles import ACCELERATORS, ParameterError, check_seed, choose, fields_of, resolve, values_of
 from lib.statistics import mean_interval
@@ -96,8 +97,10 @@ class Run(Generic[Settings]):
                 ``runs``. In both ``~`` is the home folder.
 
         Raises:
-            ParameterError: for a wrong value; nothing has been written then.
+            ParameterError: for a wrong value, and for an injected parameter that the notebook does not declare; nothing has been
+                written then.
         """
+        check_injected(values_of(next(iter(profiles.values()))))
         settings = resolve(profiles, profile, overrides)
         check_seed(seed)
         choose("data", data, datasets.DATA_POLICIES)

@@ -28,6 +28,7 @@ from lib.agreement import BOOK_RECORDS_VARIABLE
 from lib.atomic import replacing
 from lib.experiment import KEPT
 from lib.fingerprint import ROOT, SourceError, content_hash, slugs
+from lib.injected_parameters import MARK
 from lib.profiles import OneLineError, ParameterError, nearest
 from lib.publishing.freshness import (
     RECORD_NAME,
@@ -84,7 +85,7 @@ def check_slug(slug: str) -> str:
 def set_parameters(notebook: nbformat.NotebookNode, parameters: dict[str, object]) -> None:
     """Add a cell that sets ``parameters`` after the cell tagged ``parameters``."""
     at = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+    source = "\n".join([MARK, *(f"{name} = {value!r}" for name, value in parameters.items())])
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters", "remove-cell"]})
     notebook.cells.insert(at + 1, cell)
 
