@@ -15,17 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from lib.plain_files import read_yaml
 from lib.profiles import PROFILE_NAMES, OneLineError, choose, nearest
 
 Verdict = Literal["reproduced", "same direction", "inconclusive", "contradicted", "not run"]
@@ -58,7 +50,7 @@ class Measurement:
 class _Row(BaseModel):
     """A mapping in a ledger: it holds its fields and nothing else, and never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
+    model_config = {"extra": "forbid", "frozen": True, "validate_by_name": True}
 
     @model_validator(mode="before")
     @classmethod
@@ -77,17 +69,14 @@ def _number(value: object) -> float:
         raise ValueError(f"needs a number, got {_shown(value)}") from None
 
 
-def _judging(name: str) -> str:
-    if name == "smoke":
-        raise ValueError("the profile smoke judges no claim")
-    return name
-
-
 Text = Annotated[str, Field(min_length=1)]
 Metric = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Tolerance = Annotated[Number, Field(ge=0)]
 Profile = Annotated[str, AfterValidator(lambda name: choose("profile", name, PROFILE_NAMES))]
+Judging = Annotated[
+    str, AfterValidator(lambda name: choose("profile", name, PROFILE_NAMES[1:]))
+]  # smoke judges no claim
 
 
 class Reported(_Row):
@@ -160,7 +149,7 @@ class Claim(_Row):
     metric: Metric
     unit: str = ""
     measures: dict[Profile, str]
-    judged_in: tuple[Annotated[Profile, AfterValidator(_judging)], ...]
+    judged_in: tuple[Judging, ...]
     conditions: Rule = Field(validation_alias="rule")
     data: Literal["any", "real"] = "any"
     paper_setting: tuple[Profile, ...] = ()
@@ -257,13 +246,13 @@ def _breach(error: ValidationError, raw: Any) -> str:
         message += f", got {_shown(first['input'])}"
     owner = ""
     if len(where) > 1 and where[0] == "claims":
-        row = raw["claims"][where[1]] if isinstance(raw["claims"], list) else None
+        row = raw["claims"][int(where[1])] if isinstance(raw["claims"], list) else None
         row_id = row.get("id") if isinstance(row, Mapping) else None
         owner = f"claim {row_id}" if isinstance(row_id, str) else f"claims[{where[1]}]"
         where = where[2:]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where if part != "[key]")
     place = ", ".join(filter(None, (owner, path.lstrip("."))))
-    return ": ".join(filter(None, (place, message)))
+    return " ".join(": ".join(filter(None, (place, message))).split())
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -272,10 +261,7 @@ def read_ledger(path: Path) -> Ledger:
     Raises:
         LedgerError: one line that names the file, the claim, its field and the breach.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise LedgerError(f"{path.name}: not valid YAML ({' '.join(str(error).split())})") from error
+    raw = read_yaml(path, LedgerError)
     try:
         found = Ledger.model_validate(raw)
     except ValidationError as error:

@@ -145,7 +145,10 @@ def test_the_sample_ledger_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"judged_in": ["smoke"]}, "smoke judges no claim"),
+        (
+            {"judged_in": ["smoke"]},
+            r"claim C1, judged_in\[0\]: profile='smoke' is not one of default, gpu, paper",
+        ),
         ({"judged_in": ["defualt"]}, "did you mean 'default'"),
         ({"rules": {}}, "unknown key 'rules'; did you mean 'rule'"),
         ({"rule": {"direction": []}}, r"claim C1, rule\.direction: .*at least 1 item"),
@@ -174,6 +177,8 @@ def test_the_sample_ledger_reads(tmp_path: Path) -> None:
             r"reported\.provenance: .*at least 1 character",
         ),
         ({"reported": [1]}, "claim C1, reported: should be a valid dictionary"),
+        ({"measures": {"smo\nke": "x"}}, "did you mean 'smoke'"),
+        ({"id": "C\n1", "metric": 2}, "claim C 1, metric: should be a valid string"),
         ({"measures": {"defualt": "x"}}, r"measures\.defualt: .*did you mean 'default'"),
         ({"id": 1}, r"claims\[0\], id: should be a valid string, got 1"),
         ({"claim": None}, "claim C1, claim: should be a valid string, got None"),
@@ -195,9 +200,9 @@ def test_a_broken_ledger_is_one_line(tmp_path: Path, changes: dict[str, object],
         ("", "should be a valid dictionary"),
         ("- a\n- b\n", "should be a valid dictionary"),
         ("slug: ledger\n", "missing key 'title'"),
-        ("slug: ledger\nslug: ledger\n", "slug"),
+        ("slug: ledger\nslug: ledger\n", "'slug' occurs twice"),
         ("sluk: ledger\n", "unknown key 'sluk'; did you mean 'slug'"),
-        ("slug: &a [*a]\n", "slug: should be a valid string"),
+        ("slug: &a [*a]\n", "alias"),
         ("slug: 0x" + "f" * 6000 + "\n", "slug: should be a valid string"),
         ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("1: 2\n", "unknown key 1"),
@@ -214,15 +219,31 @@ def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path, text: str, words: 
         read_ledger(path)
     assert str(caught.value).startswith("ledger.yml: ")
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
+    assert len(str(caught.value)) < 400
 
 
-def test_invalid_yaml_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("summary: Güte".encode("latin-1"), "is not UTF-8"),
+        ("slug: ledger".encode("utf-16"), "is not UTF-8 text but UTF-16"),
+        (None, "no such file"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "ledger.yml"
-    path.write_text("claims: [unclosed")
-    with pytest.raises(LedgerError, match="not valid YAML") as caught:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LedgerError, match=rf"ledger\.yml.*{words}") as caught:
         read_ledger(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_ledger(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    without = read_ledger(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_ledger(path) == without
 
 
 def test_verdict_names() -> None:
