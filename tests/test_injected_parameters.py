@@ -161,7 +161,7 @@ def source(tmp_path: Path) -> Path:
         (["-p", "seed", "1.5"], "seed=1.5 is not a whole number"),
         (["-p", "overrides", '{"steps": 1'], "is not a JSON object"),
         (["-p", "overrides", '{"steps": 1e400}'], "overrides: steps=inf"),
-        (["-y", "overrides: {steps: [1]}"], "overrides: steps=[1] is not of type int"),
+        (["-y", "overrides: {steps: 1.5}"], "overrides: steps=1.5 is not of type int"),
         (["-p", "out_dir", "3"], "out_dir=3 is not a folder's path or None"),
     ],
 )
