@@ -8,7 +8,6 @@ stands for it here, and a rule fixed before the run. A rule is a list of conditi
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from lib.plain_files import read_yaml
-from lib.profiles import PROFILE_NAMES, OneLineError, choose, nearest
+from lib.profiles import PROFILE_NAMES, OneLineError, choose, nearest, shown
 
 Verdict = Literal["reproduced", "same direction", "inconclusive", "contradicted", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "same direction", "inconclusive", "contradicted", "not run")
@@ -58,7 +57,7 @@ class _Row(BaseModel):
         keys = [str(field.validation_alias or name) for name, field in cls.model_fields.items()]
         for key in row if isinstance(row, Mapping) else ():
             if key not in keys and key not in cls.model_fields:
-                raise ValueError(f"unknown key {_shown(key)}{nearest(key, keys)}")
+                raise ValueError(f"unknown key {shown(key)}{nearest(key, keys)}")
         return row
 
 
@@ -66,7 +65,7 @@ def _number(value: object) -> float:
     try:
         return float(str(value))  # YAML reads 1e-3 as text, and Python takes True for 1
     except ValueError:
-        raise ValueError(f"needs a number, got {_shown(value)}") from None
+        raise ValueError(f"needs a number, got {shown(value)}") from None
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -229,13 +228,6 @@ class Ledger(_Row):
         return {claim.id: claim.judge(measurements, profile, data_source) for claim in self.claims}
 
 
-def _shown(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # a number of more digits than Python writes
-        return f"a long {type(value).__name__}"
-
-
 def _breach(error: ValidationError, raw: Any) -> str:
     """The first breach of the schema as one line: the claim's id, the field, and what is wrong with it."""
     first = error.errors(include_url=False)[0]
@@ -243,7 +235,7 @@ def _breach(error: ValidationError, raw: Any) -> str:
     if first["type"] == "missing" and isinstance(where[-1], str):
         message = f"missing key {where.pop()!r}"
     elif first["type"] != "value_error":
-        message += f", got {_shown(first['input'])}"
+        message += f", got {shown(first['input'])}"
     owner = ""
     if len(where) > 1 and where[0] == "claims":
         row = raw["claims"][int(where[1])] if isinstance(raw["claims"], list) else None

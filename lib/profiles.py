@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import json
 import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,9 +37,19 @@ class ParameterError(OneLineError, ValueError):
     """A notebook parameter, profile name or override that is not allowed."""
 
 
+def shown(value: object) -> str:
+    """``value`` as a message shows it: one line of at most 80 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python writes down, or endless nesting
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
 def nearest(name: object, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the allowed name closest to ``name``, or an empty string."""
-    matches = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
+    text = name if isinstance(name, str) else shown(name)
+    matches = difflib.get_close_matches(text, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -52,7 +61,9 @@ def choose(parameter: str, value: object, allowed: Iterable[str]) -> str:
     """
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise ParameterError(f"{parameter}={value!r} is not one of {', '.join(names)}{nearest(value, names)}")
+        raise ParameterError(
+            f"{parameter}={shown(value)} is not one of {', '.join(names)}{nearest(value, names)}"
+        )
     return value
 
 
@@ -83,8 +94,8 @@ def setting(
         least, most: smallest and largest allowed number.
         above, below: numbers that the value has to exceed and to stay under.
         among: the allowed values.
-        empty: whether a tuple may have no item.
-        distinct: whether each item of a tuple may occur once only.
+        empty: whether a tuple, or one inside it, may have no item.
+        distinct: whether each item of a tuple may occur once only; items of tuples inside it may.
     """
     rule = Constraint(least, most, above, below, None if among is None else tuple(among), empty, distinct)
     return dataclasses.field(
@@ -110,31 +121,36 @@ class Constraint:
         Raises:
             ValueError: otherwise, with words that follow the value.
         """
+        if isinstance(value, tuple) and self.distinct and len(set(value)) < len(value):
+            raise ValueError("names one of them twice")
+        self._check_items(value)
+        return value
+
+    def _check_items(self, value: Any) -> None:
         if isinstance(value, tuple):
             if not value and not self.empty:
                 raise ValueError("must not be empty")
-            if self.distinct and len(set(value)) < len(value):
-                raise ValueError("names one of them twice")
             for item in value:
-                self.check(item)
+                self._check_items(item)
         elif self.among is not None and value not in self.among and value is not None:
             names = ", ".join(map(str, self.among))
-            raise ValueError(f"{value!r} is not one of {names}{nearest(value, map(str, self.among))}")
+            raise ValueError(f"{shown(value)} is not one of {names}{nearest(value, map(str, self.among))}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             self._check_number(value)
-        return value
 
     def _check_number(self, value: float) -> None:
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("must be finite")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("has more digits than a size can have")
         if self.least is not None and value < self.least:
-            raise ValueError(f"must be at least {self.least:g}")
+            raise ValueError(f"must be at least {self.least}")
         if self.most is not None and value > self.most:
-            raise ValueError(f"must be at most {self.most:g}")
+            raise ValueError(f"must be at most {self.most}")
         if self.above is not None and value <= self.above:
-            raise ValueError(f"must be above {self.above:g}")
+            raise ValueError(f"must be above {self.above}")
         if self.below is not None and value >= self.below:
-            raise ValueError(f"must be below {self.below:g}")
+            raise ValueError(f"must be below {self.below}")
 
 
 @typing.dataclass_transform(frozen_default=True)
@@ -190,7 +206,7 @@ def one_line(error: pydantic.ValidationError) -> str:
     place = [str(step) for step in first["loc"] if isinstance(step, (str, int))]
     where = "".join([place[0], *(f"[{step}]" for step in place[1:] if step.isdigit())]) if place else "value"
     what = str(cause) if cause is not None else _said(first)
-    return f"{where}={first['input']!r} {what}"
+    return f"{where}={shown(first['input'])} {what}"
 
 
 _PYTHON_NAMES = {"string": "str"}
@@ -304,7 +320,7 @@ def resolve(
     for key in changes:
         if key not in known:
             hint = nearest(key, known) or f"; allowed: {', '.join(sorted(known))}"
-            raise ParameterError(f"overrides: unknown setting {key!r}{hint}")
+            raise ParameterError(f"overrides: unknown setting {shown(key)}{hint}")
     parts = tuple((prefix, _replaced(prefix, part, changes)) for prefix, part in _parts(settings))
     return ChapterSettings(parts) if isinstance(settings, ChapterSettings) else parts[0][1]  # type: ignore[return-value]
 
@@ -320,19 +336,22 @@ def _replaced(prefix: str, part: Any, changes: Mapping[str, Any]) -> Any:
     try:
         return dataclasses.replace(part, **own) if own else part
     except ParameterError as error:
-        raise ParameterError(f"overrides: {lead}{error}") from error.__cause__
+        said = str(error)
+        said = (
+            said if len(said) <= 500 else f"{said[:250]} … {said[-250:]}"
+        )  # what is wrong stands at the end
+        raise ParameterError(f"overrides: {lead}{said}") from error.__cause__
 
 
 def _as_mapping(overrides: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
     if overrides is None or overrides == "":
         return {}
     if isinstance(overrides, str):
-        try:
-            overrides = json.loads(overrides)
-        except json.JSONDecodeError as error:
-            raise ParameterError(f"overrides={overrides!r} is not a JSON object ({error.msg})") from error
+        from lib.plain_files import parse_json  # here, because it imports this module
+
+        overrides = parse_json(overrides, f"overrides={shown(overrides)}", ParameterError)
     if not isinstance(overrides, Mapping):
-        raise ParameterError(f"overrides={overrides!r} is not a mapping of setting names to values")
+        raise ParameterError(f"overrides={shown(overrides)} is not a mapping of setting names to values")
     return overrides
 
 
@@ -343,5 +362,5 @@ def check_seed(seed: Any) -> int:
         ParameterError: otherwise.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}")
+        raise ParameterError(f"seed={shown(seed)} is not a whole number from 0 to {2**32 - 1}")
     return seed

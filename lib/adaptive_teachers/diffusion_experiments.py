@@ -10,13 +10,13 @@ from lib.adaptive_teachers.diffusion_training import METHODS, SamplerResult, Sam
 from lib.adaptive_teachers.gaussian_mixture import GaussianMixture
 from lib.adaptive_teachers.manywell import Manywell
 from lib.adaptive_teachers.profiles import Settings
+from lib.adaptive_teachers.sampler_methods import MIXING
 from lib.by_seed import BySeed, by_seed, pairs
 from lib.records import Run
 from lib.statistics import mean_text
 
 Job = tuple[Any, ...]
 MIXTURE = GaussianMixture().name
-MIXING = 0.5  # α of the Teacher's reward in the released diffusion code
 
 
 def sampler_sizes(settings: Settings, iterations: int, snapshots: int = 0) -> SamplerSizes:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from lib.adaptive_teachers import exact_law
 from lib.adaptive_teachers.deceptive_grid import DeceptiveGrid
-from lib.adaptive_teachers.grid_methods import BASELINES, METHODS, GridRun, stacks
+from lib.adaptive_teachers.grid_methods import BASELINES, MAP_EVALUATIONS, METHODS, GridRun, stacks
 from lib.adaptive_teachers.profiles import Settings
 from lib.adaptive_teachers.stacked_training import GUARD, GridResult, GridTask, StackedTraining
 from lib.adaptive_teachers.teacher import ASYMMETRY, teacher_log_reward
@@ -106,7 +106,7 @@ def ablation_runs(run: Run[Settings]) -> list[GridRun]:
 def map_jobs(run: Run[Settings]) -> list[Job]:
     """The Teacher on a 2-dimensional grid, small enough to draw; its exact laws are kept."""
     s = run.settings
-    task = replace(grid_task(s, s.grid_map_calls), evaluations=8, keep_laws=True)
+    task = replace(grid_task(s, s.grid_map_calls), evaluations=MAP_EVALUATIONS, keep_laws=True)
     return [(run, 2, s.grid_map_side, [GridRun("Teacher", run.seed)], task, "", "map")]
 
 
@@ -127,6 +127,7 @@ def border_rows(valid: Sequence[GridResult], official: Sequence[GridResult]) -> 
             "exact TV to the optimum of its loss": float(np.mean([r.last("tv_optimum") for r in own])),
         }
         for name, own in (("valid", valid), ("official", official))
+        if own  # PRT need not be among the methods
     ]
 
 

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 from lib.adaptive_teachers.teacher import ASYMMETRY
 
 Turn = Literal["student", "teacher", "replay", "again"]
+MAP_EVALUATIONS = 8
+"""Evaluations along the training that is drawn."""
 SEARCH_ROUNDS = 4
 """Proposals of one local search, each a reward call per trajectory."""
 

@@ -9,14 +9,13 @@ import numpy as np
 
 from lib.adaptive_teachers.biochemical_tasks import Concentration, SequenceTask, concentration, load_task
 from lib.adaptive_teachers.profiles import Settings
+from lib.adaptive_teachers.sampler_methods import COMPARED
 from lib.adaptive_teachers.sequence_training import SequenceResult, SequenceRun, SequenceSizes
 from lib.by_seed import BySeed, lowest, pairs
 from lib.records import Run
 from lib.statistics import mean_text
 
 Job = tuple[Any, ...]
-COMPARED = ("PRT", "Teacher + PRT")
-"""What C4a compares."""
 
 
 def load_tasks(run: Run[Settings]) -> list[SequenceTask]:
@@ -103,7 +102,11 @@ def measure_sequences(run: Run[Settings], results: Sequence[SequenceResult]) -> 
         modes, eubo = gains(results, "TFBind8", "Teacher + PRT", "PRT")
         run.measure("tfbind8_mode_gain", modes, unit="share of modes")
         run.measure("tfbind8_eubo_gain", eubo, unit="nats")
-    tasks = [t for t in dict.fromkeys(r.task for r in results) if select(results, t, "Teacher + PER")]
+    tasks = [
+        t
+        for t in dict.fromkeys(r.task for r in results)
+        if select(results, t, "Teacher + PER") and select(results, t, "PER")
+    ]
     if len(tasks) > 1:
         modes_by_task, eubo_by_task = zip(
             *(gains(results, t, "Teacher + PER", "PER") for t in tasks), strict=True

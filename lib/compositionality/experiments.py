@@ -27,6 +27,8 @@ from lib.compositionality.bag_of_words import bag_of_words
 from lib.compositionality.geometry import Tables, checkpoint_tables, geometry_rows, scale_rows
 from lib.compositionality.grammar import (
     COUPLINGS,
+    RELEASED_PROMPTS,
+    SPLITS,
     Lexicon,
     degrees_of_freedom,
     draw,
@@ -46,10 +48,8 @@ from lib.records import Run, write_json
 from lib.statistics import interval_text
 
 Job = tuple[Any, ...]
-SPLITS = 5
 BAG = "bag of words"
 SKILL_TASKS = ("lambada_openai", "sciq", "piqa", "arc_easy")
-STANDIN_PROMPTS = 10_000
 KOLMOGOROV_LINES = 8000
 
 
@@ -75,7 +75,7 @@ class Inputs:
     text: str = ""
 
 
-def standin_prompts(seed: int, n: int = STANDIN_PROMPTS) -> dict[int, dict[int, np.ndarray]]:
+def standin_prompts(seed: int, n: int = RELEASED_PROMPTS) -> dict[int, dict[int, np.ndarray]]:
     """Five splits of freshly drawn sentences with the released structure."""
     return {
         split: {k: draw(k, n, np.random.default_rng([seed, split, k])) for k in COUPLINGS}

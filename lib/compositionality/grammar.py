@@ -36,6 +36,9 @@ SLOTS = (
 )
 WORDS_PER_SLOT = 50
 COUPLINGS = (1, 2, 3, 4)
+SPLITS = 5
+RELEASED_PROMPTS = 10_000
+"""Sentences of every coupling in each of the released splits."""
 
 _Q, _N, _J, _V, _S, _T, _C, _A, _V2, _S2, _Q2, _N2, _J2 = range(13)
 

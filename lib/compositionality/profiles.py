@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lib.compositionality.grammar import TEMPLATES
+from lib.compositionality.grammar import COUPLINGS, RELEASED_PROMPTS, SPLITS, TEMPLATES
 from lib.profiles import ParameterError, setting, settings_class
 
 
@@ -12,55 +12,91 @@ from lib.profiles import ParameterError, setting, settings_class
 class Settings:
     """Sizes of one run of the chapter; the fields say what each one sets."""
 
-    workers: int = setting(0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU")
+    workers: int = setting(
+        0, "processes", "trainings side by side; 0: one per core on a CPU, 1 on a GPU", least=0
+    )
     checkpoint_every: int | None = setting(
         None, "steps", "steps between checkpoints for a resume; None: none", least=1
     )
 
     # the small language model
     seeds: int = setting(
-        4, "seeds", "models trained from scratch; the i-th is measured on split i of the released prompts"
+        4,
+        "seeds",
+        "models trained from scratch; the i-th is measured on split i of the released prompts",
+        least=0,
     )
-    width: int = setting(96, "channels", "width D of the main model", "128..5120")
-    layers: int = setting(3, "layers", "blocks", "6..36")
-    heads: int = setting(4, "heads", "attention heads", "4..40")
-    steps: int = setting(500, "steps", "optimiser steps", 143_000)
-    batch: int = setting(32, "documents", "documents per step", "1024 of 2048 tokens")
-    questions: int = setting(6, "questions", "questions per document")
-    learning_rate: float = setting(2e-3, "1", "AdamW's peak rate")
-    warmup: int = setting(100, "steps", "linear warm-up; a cosine to a tenth follows")
+    width: int = setting(96, "channels", "width D of the main model", "128..5120", least=1)
+    layers: int = setting(3, "layers", "blocks", "6..36", least=1)
+    heads: int = setting(4, "heads", "attention heads", "4..40", least=1)
+    steps: int = setting(500, "steps", "optimiser steps", 143_000, least=1)
+    batch: int = setting(32, "documents", "documents per step", "1024 of 2048 tokens", least=1)
+    questions: int = setting(6, "questions", "questions per document", least=1, most=max(TEMPLATES))
+    learning_rate: float = setting(2e-3, "1", "AdamW's peak rate", above=0)
+    warmup: int = setting(100, "steps", "linear warm-up; a cosine to a tenth follows", least=0)
     checkpoints: tuple[int, ...] = setting(
         (0, 50, 100, 150, 200, 250, 300, 500),
         "steps",
         "training steps at which the model is measured",
         "0..143000",
+        least=0,
+        distinct=True,
     )
 
     # what is measured
-    prompts: int = setting(1200, "sentences", "N, sentences of every data set", 10_000)
-    couplings: tuple[int, ...] = setting((1, 2, 3, 4), "slots", "k, slots that share one index", (1, 2, 3, 4))
+    prompts: int = setting(
+        1200, "sentences", "N, sentences of every data set", 10_000, least=100, most=RELEASED_PROMPTS
+    )
+    couplings: tuple[int, ...] = setting(
+        (1, 2, 3, 4), "slots", "k, slots that share one index", (1, 2, 3, 4), among=COUPLINGS, distinct=True
+    )
     group_prompts: int = setting(
-        10_000, "sentences", "shuffled sentences from which groups of equal last token are formed"
+        10_000,
+        "sentences",
+        "shuffled sentences from which groups of equal last token are formed",
+        least=0,
+        most=RELEASED_PROMPTS,
     )
     sample_sizes: tuple[int, ...] = setting(
-        (500, 1000, 2000, 4000), "sentences", "N of the dependence on N, first seed only"
+        (500, 1000, 2000, 4000),
+        "sentences",
+        "N of the dependence on N, first seed only",
+        least=100,
+        most=RELEASED_PROMPTS,
+        distinct=True,
+        empty=True,
     )
     widths: tuple[int, ...] = setting(
-        (32, 64), "channels", "further widths for the scaling claim, trained alike", "128..5120"
+        (32, 64),
+        "channels",
+        "further widths for the scaling claim, trained alike",
+        "128..5120",
+        least=1,
+        distinct=True,
     )
-    width_seeds: int = setting(3, "seeds", "models of every further width")
+    width_seeds: int = setting(3, "seeds", "models of every further width", least=1)
     lengths: tuple[int, ...] = setting(
-        (), "slots", "content slots of the length ablation, a model each", (3, 6, 9, 11, 13), empty=True
+        (),
+        "slots",
+        "content slots of the length ablation, a model each",
+        (3, 6, 9, 11, 13),
+        empty=True,
+        among=TEMPLATES,
+        distinct=True,
     )
-    length_prompts: int = setting(1000, "sentences", "N of the length ablation", 10_000)
-    bag_width: int = setting(48, "channels", "width of the bag of random word vectors")
+    length_prompts: int = setting(
+        1000, "sentences", "N of the length ablation", 10_000, least=100, most=RELEASED_PROMPTS
+    )
+    bag_width: int = setting(48, "channels", "width of the bag of random word vectors", least=1)
 
     # the control with natural text
-    text_seeds: int = setting(1, "seeds", "models of Shakespeare's characters, a control; 0: none")
-    text_width: int = setting(32, "channels", "width of these models")
-    text_steps: int = setting(300, "steps", "optimiser steps of these models")
-    text_batch: int = setting(8, "windows", "windows of 192 characters per step")
-    text_prompts: int = setting(500, "sentences", "N, sentences of every data set shown to them")
+    text_seeds: int = setting(1, "seeds", "models of Shakespeare's characters, a control; 0: none", least=0)
+    text_width: int = setting(32, "channels", "width of these models", least=1)
+    text_steps: int = setting(300, "steps", "optimiser steps of these models", least=1)
+    text_batch: int = setting(8, "windows", "windows of 192 characters per step", least=1)
+    text_prompts: int = setting(
+        500, "sentences", "N, sentences of every data set shown to them", least=100, most=RELEASED_PROMPTS
+    )
 
     # models of the hub
     hub_models: tuple[str, ...] = setting(
@@ -69,69 +105,61 @@ class Settings:
         "hub ids, or folders with one folder per revision",
         "Pythia, Llama-3-8B, Mistral-7B",
         empty=True,
+        distinct=True,
     )
     hub_steps: tuple[tuple[int, ...], ...] = setting(
-        (), "steps", "for every hub model its training steps; an empty tuple: the final weights", empty=True
+        (),
+        "steps",
+        "for every hub model its training steps; an empty tuple: the final weights",
+        empty=True,
+        least=0,
     )
-    hub_prompts: int = setting(10_000, "sentences", "N for models of the hub", 10_000)
-    hub_splits: int = setting(5, "splits", "splits of the prompts for models of the hub", 5)
-    hub_batch: int = setting(64, "sentences", "sentences per forward pass")
-    hub_precision: str = setting("bfloat16", "1", "type of the weights; states are float32", "8 bit")
+    hub_prompts: int = setting(
+        10_000, "sentences", "N for models of the hub", 10_000, least=100, most=RELEASED_PROMPTS
+    )
+    hub_splits: int = setting(
+        5, "splits", "splits of the prompts for models of the hub", 5, least=1, most=SPLITS
+    )
+    hub_batch: int = setting(64, "sentences", "sentences per forward pass", least=1)
+    hub_precision: str = setting(
+        "bfloat16",
+        "1",
+        "type of the weights; states are float32",
+        "8 bit",
+        among=("bfloat16", "float16", "float32"),
+    )
     pile: bool = setting(False, "1", "measure the hub models on The Pile's snippets as well", True)
 
     def __post_init__(self) -> None:
-        for name in (
-            "width",
-            "layers",
-            "heads",
-            "steps",
-            "batch",
-            "questions",
-            "bag_width",
-            "hub_batch",
-            "hub_splits",
-            "text_width",
-            "text_steps",
-            "text_batch",
-        ):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name}={getattr(self, name)} must be at least 1")
-        if min(self.workers, self.seeds, self.group_prompts, self.width_seeds, self.text_seeds) < 0:
-            raise ParameterError(
-                "workers, seeds, group_prompts, width_seeds and text_seeds must not be negative"
-            )
         if self.seeds == 0 and not self.hub_models:
             raise ParameterError("seeds=0 needs hub_models: there would be nothing to measure")
-        for name in ("prompts", "length_prompts", "hub_prompts", "text_prompts"):
-            if not 100 <= getattr(self, name) <= 10_000:
-                raise ParameterError(
-                    f"{name}={getattr(self, name)} must lie between 100 and the 10000 released prompts"
-                )
-        for name in ("width", "widths", "text_width"):
-            values = getattr(self, name)
-            for width in values if isinstance(values, tuple) else (values,):
+        for name, widths in (
+            ("width", (self.width,)),
+            ("widths", self.widths),
+            ("text_width", (self.text_width,)),
+        ):
+            for width in widths:
                 if width % self.heads:
                     raise ParameterError(f"heads={self.heads} does not divide {name}={width}")
+        if self.width in self.widths:
+            raise ParameterError(
+                f"widths={self.widths} holds width={self.width}, which is trained in any case"
+            )
         steps = self.checkpoints
-        if len(steps) < 2 or sorted(set(steps)) != list(steps) or steps[0] != 0 or steps[-1] != self.steps:
+        if len(steps) < 2 or sorted(steps) != list(steps) or steps[0] != 0 or steps[-1] != self.steps:
             raise ParameterError(f"checkpoints={steps} must rise from 0 to steps={self.steps}")
         if (
-            not self.couplings
-            or not set(self.couplings) <= {1, 2, 3, 4}
+            len(self.couplings) < 2
+            or self.couplings[0] != 1
             or sorted(self.couplings) != list(self.couplings)
         ):
-            raise ParameterError(f"couplings={self.couplings} must be ascending and from 1, 2, 3, 4")
-        for length in self.lengths:
-            if length not in TEMPLATES:
-                raise ParameterError(f"lengths: {length} is not one of {', '.join(map(str, TEMPLATES))}")
+            raise ParameterError(f"couplings={self.couplings} must be two or more, ascending from 1")
         if len(self.hub_steps) != len(self.hub_models):
             raise ParameterError(
                 f"hub_steps={self.hub_steps} needs one tuple for each of the {len(self.hub_models)} hub_models"
             )
-        if self.hub_precision not in ("bfloat16", "float16", "float32"):
-            raise ParameterError(
-                f"hub_precision={self.hub_precision!r} is not one of bfloat16, float16, float32"
-            )
+        if "" in self.hub_models:
+            raise ParameterError(f"hub_models={self.hub_models} holds an empty name")
 
 
 _DEFAULT = Settings()

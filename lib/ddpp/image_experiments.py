@@ -27,11 +27,10 @@ from lib.ddpp.inference_steering import best_of_n, sir_pool, svdd
 from lib.ddpp.masked_diffusion import bits_per_dim, pretrain
 from lib.ddpp.mnist import TEST_10K, TRAIN_10K, TRAIN_60K, DigitTask, digit_task
 from lib.ddpp.pixel_mlp import PixelLogZ, PixelMLP
-from lib.ddpp.profiles import Settings
+from lib.ddpp.profiles import IMAGE_HEADS, Settings
 from lib.ddpp.samplers import sample
 from lib.ddpp.steering import steer
 from lib.ddpp.weighted_denoising import effective_sample_size
-from lib.profiles import choose
 from lib.records import Run
 
 Job = tuple[Any, ...]
@@ -40,7 +39,6 @@ Features = Callable[[Tensor], Tensor]
 EVEN = (0, 2, 4, 6, 8)
 EVEN_NAME = "even digits"
 DDPP = ("is", "lb", "kl")
-NETWORKS = ("mlp", "dit")
 SHORT_TRAINING_SET = 10_000
 EXAMPLES = 12
 LOG_Z_WARM_UP = 0.1  # share of LB's steps in which only log Z learns
@@ -136,14 +134,11 @@ def fetch_digits(run: Run[Settings]) -> list[Path] | None:
 
 
 def make_denoiser(settings: Settings, task: DigitTask, seed: int) -> nn.Module:
-    """The untrained prior.
-
-    Raises:
-        ParameterError: for an unknown network.
-    """
-    name = choose("image_network", settings.image_network, NETWORKS)
+    """The untrained prior."""
     sizes = (task.n_tokens, task.n_symbols, settings.image_width, settings.image_blocks)
-    return PixelMLP(*sizes, seed=seed) if name == "mlp" else DiT(*sizes, seed=seed)
+    if settings.image_network == "mlp":
+        return PixelMLP(*sizes, seed=seed)
+    return DiT(*sizes, IMAGE_HEADS, seed=seed)
 
 
 def prepare(

@@ -232,14 +232,21 @@ def text_steering_jobs(run: Run[Settings], prepared: PreparedText) -> list[Job]:
 def measure_text(run: Run[Settings], rows: Sequence[TextRow]) -> None:
     """C7, one value per seed: LB − IS; IS − the better of SVDD and RTB; the worse of these two − Best-of-N; log reward in nats.
 
+    What needs an objective that was not tuned is left out.
+
     Raises:
-        SeedError: if a method has no row, or other seeds than another one.
+        SeedError: if a method that needs no tuning has no row, or a method other seeds than another one.
     """
 
     def get(method: str) -> BySeed:
         return by_seed((r for r in rows if r.method == method), lambda r: r.log_reward, f"row of {method!r}")
 
+    tuned = {r.method for r in rows}
+    if {"lb", "is"} <= tuned:
+        run.measure("text_log_reward_lb_minus_is", get("lb") - get("is"), unit="nats")
+    if "rtb" not in tuned:
+        return
     weaker, stronger = sorted((get("svdd"), get("rtb")), key=lambda v: v.mean())
-    run.measure("text_log_reward_lb_minus_is", get("lb") - get("is"), unit="nats")
-    run.measure("text_log_reward_is_minus_best_of_svdd_rtb", get("is") - stronger, unit="nats")
+    if "is" in tuned:
+        run.measure("text_log_reward_is_minus_best_of_svdd_rtb", get("is") - stronger, unit="nats")
     run.measure("text_log_reward_worst_of_svdd_rtb_minus_best_of_10", weaker - get("best_of_n"), unit="nats")
