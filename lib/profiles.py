@@ -123,18 +123,19 @@ class Constraint:
         """
         if isinstance(value, tuple) and self.distinct and len(set(value)) < len(value):
             raise ValueError("names one of them twice")
-        self._check_items(value)
+        self._check_items(value, inside=False)
         return value
 
-    def _check_items(self, value: Any) -> None:
+    def _check_items(self, value: Any, inside: bool) -> None:
         if isinstance(value, tuple):
             if not value and not self.empty:
                 raise ValueError("must not be empty")
             for item in value:
-                self._check_items(item)
+                self._check_items(item, inside=True)
         elif self.among is not None and value not in self.among and value is not None:
             names = ", ".join(map(str, self.among))
-            raise ValueError(f"{shown(value)} is not one of {names}{nearest(value, map(str, self.among))}")
+            which = f"{shown(value)} " if inside else ""
+            raise ValueError(f"{which}is not one of {names}{nearest(value, map(str, self.among))}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             self._check_number(value)
 

@@ -154,5 +154,5 @@ def test_missing_revision_and_settings_are_told(source: Path) -> None:
         load(str(source), "step7", CPU)
     with pytest.raises(ParameterError, match="one tuple for each of the 1 hub_models"):
         Settings(hub_models=("EleutherAI/pythia-14m",))
-    with pytest.raises(ParameterError, match="'int8' is not one of bfloat16"):
+    with pytest.raises(ParameterError, match="hub_precision='int8' is not one of bfloat16"):
         Settings(hub_precision="int8")
