@@ -8,7 +8,6 @@ it keeps the source of what it has executed.
 from __future__ import annotations
 
 import ast
-import itertools
 import sys
 from collections.abc import Collection
 
@@ -41,7 +40,7 @@ def check_injected(settings: Collection[str]) -> None:
 def _correction(name: str, declared: Collection[str], settings: Collection[str]) -> str:
     said = f"unknown parameter {name!r}"
     if name in settings:
-        return f"{said}: it is a setting and belongs in overrides, as in -y 'overrides: {{{name}: ...}}'"
+        return f"{said}: it is a setting and belongs in overrides"
     hint = nearest(name, [*declared, *settings])
     if hint and hint != nearest(name, declared):
         hint = hint.replace("mean ", "mean the setting ").replace("?", ", which belongs in overrides?")
@@ -55,17 +54,26 @@ def executed_cells() -> list[str]:
 
 
 def injected_names(cells: list[str]) -> tuple[list[str], list[str]]:
-    """Names that the last injected cell assigns, and names that the cell before it declares; two empty lists where there is none.
+    """Names that the last injected cell assigns, and names that the notebook declares; two empty lists where there is none.
 
-    An injected cell is marked as papermill does. One that is not holds nothing but constants, stands right behind a cell of constants
-    that declares all of :data:`PARAMETERS`, and sets at least one of what is declared there.
+    An injected cell is marked as papermill does; what the notebook declares stands in the nearest cell of constants before it. A cell
+    without the mark was injected if it holds nothing but constants, stands right behind a cell of constants that declares all of
+    :data:`PARAMETERS`, and sets at least one of what is declared there.
     """
-    for before, cell in reversed(list(itertools.pairwise(cells))):
-        (declared, declares), (injected, assigns) = assignments(before), assignments(cell)
-        unmarked = declares and assigns and set(PARAMETERS) <= set(declared) and set(injected) & set(declared)
-        if declared and (cell.lstrip().startswith(MARK) or unmarked):
+    for at in range(len(cells) - 1, 0, -1):
+        injected, only_constants = assignments(cells[at])
+        if _is_marked(cells[at]):
+            before = (assignments(cell) for cell in reversed(cells[:at]) if not _is_marked(cell))
+            declared = next((names for names, constant in before if names and constant), [])
+            return (injected, declared) if declared else ([], [])
+        declared, declares = assignments(cells[at - 1])
+        if only_constants and declares and set(PARAMETERS) <= set(declared) and set(injected) & set(declared):
             return injected, declared
     return [], []
+
+
+def _is_marked(cell: str) -> bool:
+    return cell.lstrip().startswith(MARK)
 
 
 def assignments(source: str) -> tuple[list[str], bool]:
