@@ -87,13 +87,13 @@ def test_killed_sequences_end_with_the_same_numbers(
 
 
 def test_no_two_trainings_of_a_run_share_a_checkpoint(tmp_path: Path) -> None:
-    """All experiments at once, where sizes coincide: the drawn grid is the compared one, and so is the other noise level."""
+    """All experiments at once, where sizes coincide: the drawn grid is the compared one."""
     run = start(
-        tmp_path, grid_sizes=[[2, 8], [2, 6]], grid_reward_calls=[8, 8], grid_map_calls=8, grid_pb="official",
+        tmp_path, grid_sizes=[[2, 8], [2, 6]], grid_reward_calls=[64, 8], grid_map_calls=64, grid_pb="official",
         grid_methods=["TB", "PRT", "Teacher"], grid_further_methods=["DB"], grid_seeds=1, grid_further_seeds=1,
         grid_ablation_seeds=1, grid_evaluations=1, grid_l1_samples=10, diffusion_methods=["TB", "PER", "Teacher"],
         diffusion_seeds=1, diffusion_iterations=1, diffusion_panel_iterations=1, diffusion_manywell_iterations=1,
-        diffusion_panel_seeds=1, diffusion_other_sigmas=[1.5], diffusion_evaluations=1, diffusion_evaluation_samples=8,
+        diffusion_panel_seeds=1, diffusion_other_sigmas=[2.0], diffusion_evaluations=1, diffusion_evaluation_samples=8,
         diffusion_transport_samples=4, sequence_tasks=["TFBind8", "L14-RNA1"], sequence_rounds=1, sequence_evaluations=1,
         sequence_evaluation_samples=4, sequence_batch=2, sequence_methods=["TB", "PRT", "Teacher + PRT"],
         sequence_other_rates=[1e-3, 1.0000001e-3], checkpoint_every=1,

@@ -40,7 +40,7 @@ def test_proteins_run_with_every_method(tmp_path, small_options):
     torch.manual_seed(0)
     transformers.EsmForMaskedLM(transformers.EsmConfig(**ESM)).save_pretrained(tmp_path / "dplm")
     run = start(
-        tmp_path, hub_protein_model=str(tmp_path / "dplm"), hub_protein_length=5, hub_protein_samples=3, hub_protein_steps=1
+        tmp_path, hub_protein_model=str(tmp_path / "dplm"), hub_folding_model="not asked", hub_protein_length=5, hub_protein_samples=3, hub_protein_steps=1
     )  # fmt: skip
     asked = []
 
