@@ -43,6 +43,8 @@ def shown(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # more digits than Python writes down, or endless nesting
         return f"<{type(value).__name__}>"
+    if "\n" in text:  # an array
+        text = " ".join(text.split())
     return text if len(text) <= 80 else text[:79] + "…"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from lib.profiles import (
     resolve,
     setting,
     settings_class,
+    shown,
     values_of,
 )
 
@@ -168,6 +170,30 @@ def test_constraints_stand_in_the_field(overrides: object, message: str) -> None
         resolve(CONSTRAINED, "default", overrides)  # type: ignore[arg-type]
     assert str(caught.value).startswith(f"overrides: {message}")
     assert "\n" not in str(caught.value)
+
+
+@settings_class
+class Pairs:
+    sizes: tuple[tuple[int, int], ...] = setting(((4, 8),), "(d, H)", "grids", least=1, distinct=True)
+
+
+def test_pairs_differ_from_one_another_and_may_hold_a_number_twice() -> None:
+    assert Pairs(sizes=((4, 4), (8, 8))).sizes == ((4, 4), (8, 8))
+    for wrong, words in (
+        (((4, 4), (4, 4)), "twice"),
+        (((4, 0),), "at least 1"),
+        (((),), "field required"),
+        (((4,),), "not allowed"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            Pairs(sizes=wrong)
+
+
+def test_a_value_is_shown_in_one_short_line() -> None:
+    for value in (np.eye(3), [["a\nb"] * 50], 1 << 20_000, [1 << 20_000], "x" * 1000):
+        text = shown(value)
+        assert "\n" not in text
+        assert len(text) <= 80
 
 
 def test_a_profile_itself_is_checked() -> None:
