@@ -123,7 +123,7 @@ def first(value: Any) -> Any:
         ),
         ("compositionality", {"couplings": [2, 3]}, "ascending from 1"),
         ("compositionality", {"couplings": [1]}, "two or more"),
-        ("compositionality", {"widths": [96]}, "trained in any case"),
+        ("compositionality", {"widths": [96]}, "must hold another width than width=96"),
         ("compositionality", {"sample_sizes": [20_000]}, "must be at most 10000"),
         ("compositionality", {"questions": 14}, "must be at most 13"),
         ("compositionality", {"hub_precision": "int8"}, "is not one of bfloat16"),

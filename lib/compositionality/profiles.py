@@ -141,10 +141,8 @@ class Settings:
             for width in widths:
                 if width % self.heads:
                     raise ParameterError(f"heads={self.heads} does not divide {name}={width}")
-        if self.width in self.widths:
-            raise ParameterError(
-                f"widths={self.widths} holds width={self.width}, which is trained in any case"
-            )
+        if set(self.widths) <= {self.width}:
+            raise ParameterError(f"widths={self.widths} must hold another width than width={self.width}")
         steps = self.checkpoints
         if len(steps) < 2 or sorted(steps) != list(steps) or steps[0] != 0 or steps[-1] != self.steps:
             raise ParameterError(f"checkpoints={steps} must rise from 0 to steps={self.steps}")

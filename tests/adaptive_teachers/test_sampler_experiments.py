@@ -106,7 +106,7 @@ def test_metrics_of_the_ledger_are_those_that_are_measured(tmp_path: Path) -> No
         term.metric
         for claim in ledger("adaptive_teachers").claims
         if claim.id in ("C3", "C3a", "C4", "C4a")
-        for term in (*claim.direction, *claim.reproduced)
+        for term in (*claim.conditions.direction, *claim.conditions.reproduced)
     }
     assert len(wanted) >= 10
     assert wanted | {"eubo_gain_alpha_half_over_zero"} <= set(run.measurements)
