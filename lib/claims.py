@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 
 from lib.plain_files import read_yaml
 from lib.profiles import PROFILE_NAMES, OneLineError, choose, nearest, shown
+from lib.statistics import interval_text
 
 Verdict = Literal["reproduced", "same direction", "inconclusive", "contradicted", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "same direction", "inconclusive", "contradicted", "not run")
@@ -279,11 +280,8 @@ def format_measurement(measurement: Measurement | None) -> str:
     if measurement is None:
         return "–"
     unit = f" {measurement.unit}" if measurement.unit and measurement.unit != "1" else ""
-    if measurement.low == measurement.high:
-        return f"{measurement.mean:.3g}{unit}"
-    if math.isinf(measurement.low):
-        return f"{measurement.mean:.3g}{unit} (one run)"
-    return f"{measurement.mean:.3g} [{measurement.low:.3g}, {measurement.high:.3g}]{unit}"
+    alone = " (one run)" if math.isinf(measurement.low) else ""
+    return f"{interval_text(measurement)}{unit}{alone}"
 
 
 def format_reported(reported: Reported) -> str:

@@ -20,6 +20,7 @@ from lib import agreement, datasets, hub, numeric_files, plain_files
 from lib.adaptive_teachers import biochemical_tasks
 from lib.adaptive_teachers.sequence_space import SequenceSpace
 from lib.checkpoints import is_whole
+from lib.claims import ledger, read_ledger
 from lib.compositionality import experiments as compositionality
 from lib.compositionality.grammar import Lexicon, load_prompts
 from lib.compositionality.kolmogorov import read_official_sizes
@@ -28,7 +29,8 @@ from lib.ddpp import gb1, hub_experiments, hub_models, mnist, sentences
 from lib.fingerprint import ROOT
 from lib.minrnn.language_model import CharacterText
 from lib.profiles import OneLineError
-from lib.publishing import gpu_archive, gpu_import, pairing
+from lib.publishing import gpu_archive, gpu_import, pairing, scorecard
+from lib.publishing.pages.benchmarks import read_benchmark
 from lib.records import free_record_path
 from lib.smbh import galaxies
 from lib.tiny_shakespeare import read_plays
@@ -168,6 +170,9 @@ TAKEN_ARRAYS = (
     "npz that lies about its packed size|npz that claims 65,535|zip of nothing|pickle beside an array"
 )
 LOADERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "claims.read_ledger": (".yml", read_ledger, "nothing"),
+    "scorecard.read_record": (".json", lambda p: scorecard.read_record(p, ledger("minrnn")), "nothing"),
+    "benchmarks.read_benchmark": (".json", read_benchmark, "nothing"),
     "plain_files.read_bytes": (".txt", lambda p: plain_files.read_bytes(p, DataError), ".*"),
     "plain_files.read_text": (".txt", lambda p: plain_files.read_text(p, DataError), TEXT),
     "plain_files.read_json": (".json", lambda p: plain_files.read_json(p, DataError), "json|notebook"),

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lib.claims import VERDICTS, Claim, Ledger, Measurement, Verdict
+from lib.plain_files import read_json
 from lib.profiles import OneLineError, nearest
-from lib.publishing.stored_json import read_json
 from lib.records import RECORD_NAME, ROOT, read_measurements
 
 RUNS_DIR = ROOT / "book" / "runs"
@@ -167,7 +167,7 @@ def read_record(path: Path, ledger: Ledger) -> RunRecord:
     """
     name = "/".join(path.parts[-3:])
     profile = path.parent.name
-    raw = read_json(path, name, RecordError)
+    raw = read_json(path, RecordError, name)
     try:
         stored = dict(raw["verdicts"])
     except (KeyError, TypeError, ValueError) as error:

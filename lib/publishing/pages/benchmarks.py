@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from lib.claims import Ledger
+from lib.plain_files import read_json
 from lib.publishing.rendering import PageError, render
 from lib.publishing.scorecard import CHAPTERS, ROOT
-from lib.publishing.stored_json import read_json
 from lib.tables import html_table
 
 COLUMNS = ("peer", "version", "shape", "ratio", "low", "high", "bar", "meets_bar")
@@ -29,7 +29,7 @@ def read_benchmark(path: Path) -> dict[str, Any]:
         PageError: one line that names the file and what is wrong.
     """
     name = f"benchmarks/results/{path.name}"
-    content = read_json(path, name, PageError)
+    content = read_json(path, PageError, name)
     check_benchmark(name, content)
     return content
 
