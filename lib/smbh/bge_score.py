@@ -12,22 +12,14 @@ for all DAGs of one Markov equivalence class. A set of variables is an integer b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from lib.profiles import OneLineError
-
-Array = NDArray[np.float64]
-
-# 2**n masks per child: at n = 16 the score table of one data set holds a million numbers.
-MAX_VARIABLES = 16
-
-
-class DataMatrixError(OneLineError, ValueError):
-    """A data matrix or score table of the wrong shape, too small, constant or not finite."""
+from lib.smbh.data_matrix import Array, DataMatrixError, check_data, standard_deviation
 
 
 class SufficientStatistics(NamedTuple):
@@ -38,51 +30,31 @@ class SufficientStatistics(NamedTuple):
     scatter: Array
 
 
-def _data(X: ArrayLike) -> Array:
-    """Return ``X`` as float64 after checking its shape ``(..., N, n)``, its size and that it is finite."""
-    X = np.asarray(X, dtype=np.float64)
-    if X.ndim < 2:
-        raise DataMatrixError(f"data of shape {X.shape}: expected (..., rows, variables)")
-    n_rows, n = X.shape[-2:]
-    if n_rows < 2:
-        raise DataMatrixError(f"data of shape {X.shape}: at least 2 rows are needed, found {n_rows}")
-    if not 1 <= n <= MAX_VARIABLES:
-        raise DataMatrixError(
-            f"data of shape {X.shape}: 1 to {MAX_VARIABLES} variables are possible, found {n}"
-        )
-    if not np.isfinite(X).all():
-        raise DataMatrixError(
-            f"data of shape {X.shape}: {np.sum(~np.isfinite(X))} values are NaN or infinite"
-        )
-    return X
-
-
-def standardise(X: ArrayLike, ddof: int = 1) -> Array:
+def standardise(X: ArrayLike, names: Sequence[str] | None = None, ddof: int = 1) -> Array:
     """Centre every column and divide it by its standard deviation.
 
     Args:
         X: data, shape (..., N, n).
+        names: names of the columns, for the errors.
         ddof: the deviation divides by N - ddof; the paper uses 1.
 
     Returns:
         Array of the same shape, in units of standard deviations.
 
     Raises:
-        DataMatrixError: wrong shape, fewer than 2 rows, NaN, or a column without variance.
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`.
     """
-    X = _data(X)
-    centred = X - X.mean(axis=-2, keepdims=True)
-    deviation = np.sqrt((centred**2).sum(axis=-2, keepdims=True) / (X.shape[-2] - ddof))
-    # A constant column leaves rounding noise behind, so zero means zero on the scale of the column's values.
-    constant = deviation <= 1e-13 * np.abs(X).max(axis=-2, keepdims=True)
-    if constant.any():
-        raise DataMatrixError(f"column {int(np.argwhere(constant)[0, -1])} of the data has zero variance")
-    return centred / deviation
+    X = check_data(X, names)
+    return (X - X.mean(axis=-2, keepdims=True)) / standard_deviation(X, ddof)
 
 
-def sufficient_statistics(X: ArrayLike) -> SufficientStatistics:
-    """Return rows, mean and centred scatter matrix of the data ``X`` of shape (..., N, n)."""
-    X = _data(X)
+def sufficient_statistics(X: ArrayLike, names: Sequence[str] | None = None) -> SufficientStatistics:
+    """Return rows, mean and centred scatter matrix of the data ``X`` of shape (..., N, n).
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; ``names`` are those of the columns.
+    """
+    X = check_data(X, names)
     mean = X.mean(axis=-2)
     centred = X - mean[..., None, :]
     return SufficientStatistics(X.shape[-2], mean, np.swapaxes(centred, -1, -2) @ centred)
@@ -191,7 +163,12 @@ def log_scores_from_R(
     return scores
 
 
-def log_scores(X: ArrayLike, alpha_mu: float = 1.0, alpha_w: float | None = None) -> Array:
+def log_scores(
+    X: ArrayLike,
+    alpha_mu: float = 1.0,
+    alpha_w: float | None = None,
+    names: Sequence[str] | None = None,
+) -> Array:
     """Return the BGe log score of every child and parent set.
 
     The data are scored as they come: standardise them first (:func:`standardise`) to follow the paper.
@@ -200,14 +177,15 @@ def log_scores(X: ArrayLike, alpha_mu: float = 1.0, alpha_w: float | None = None
         X: data, shape (..., N, n).
         alpha_mu: prior weight of the mean, in rows.
         alpha_w: degrees of freedom of the Wishart prior; ``n + 2`` if None, as in the paper.
+        names: names of the columns, for the errors.
 
     Returns:
         Array (..., n, 2**n) of s_j(P), natural logarithms; ``-inf`` where mask P contains j. The log marginal
         likelihood of a DAG is the sum over j of s_j(Pa_j).
 
     Raises:
-        DataMatrixError: wrong shape, fewer than 2 rows, NaN, or a hyper-parameter out of range.
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; or a hyper-parameter out of range.
     """
-    statistics = sufficient_statistics(X)
+    statistics = sufficient_statistics(X, names)
     R = posterior_matrix(statistics, alpha_mu, alpha_w)
     return log_scores_from_R(R, statistics.n_rows, alpha_mu, alpha_w)

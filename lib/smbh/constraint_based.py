@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lib.profiles import choose
+from lib.smbh.data_matrix import DataMatrixError, check_data, check_independent_columns, check_names
 
 ALGORITHMS = ("pc", "fci")
 _ENDPOINTS = {-1: "-", 1: ">", 2: "o"}
@@ -44,10 +45,16 @@ def constraint_graph(
     Raises:
         ParameterError: for another algorithm.
         ValueError: for a level outside (0, 1).
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; also for fewer than n + 2 rows, which leave a test that holds
+            all other variables fixed without a degree of freedom, and for a column that is a linear combination of others.
     """
     choose("algorithm", algorithm, ALGORITHMS)
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha={alpha} is not between 0 and 1")
+    values = check_data(values, variables, least_rows=len(variables) + 2)
+    if values.ndim != 2:
+        raise DataMatrixError(f"data of shape {values.shape}: one data set (rows, variables) is needed")
+    check_independent_columns(values, variables)
     # causal-learn prints progress to both streams and imports slowly: both stay in here
     with (
         contextlib.redirect_stdout(io.StringIO()),
@@ -67,8 +74,12 @@ def constraint_graph(
 
 
 def marked_edges(marks: np.ndarray, variables: Sequence[str]) -> MarkedGraph:
-    """Turn causal-learn's endpoint matrix (n, n) into text; entry [j, i] is the mark at j's end of the edge i, j."""
-    n = len(variables)
+    """Turn causal-learn's endpoint matrix (n, n) into text; entry [j, i] is the mark at j's end of the edge i, j.
+
+    Raises:
+        DataMatrixError: unless there is one name of its own for each of the n variables.
+    """
+    n = len(check_names(variables, len(marks)))
     return frozenset(
         spell(variables[i], _ENDPOINTS[int(marks[i, j])], _ENDPOINTS[int(marks[j, i])], variables[j])
         for i in range(n)
@@ -148,6 +159,13 @@ def against_posterior(
 
     Args:
         graph: PC's or FCI's. paths: exact path marginals (n, n). variables: their symbols.
+
+    Raises:
+        DataMatrixError: unless there is one name of its own for each variable, and every variable of the graph is among them.
     """
-    index = {name: i for i, name in enumerate(variables)}
+    index = {name: i for i, name in enumerate(check_names(variables, len(paths)))}
+    for edge in sorted(graph):
+        for name in (edge.split()[0], edge.split()[2]):
+            if name not in index:
+                raise DataMatrixError(f"edge {edge!r}: {name!r} is not among {', '.join(variables)}")
     return [f"{a} -> {b}" for a, b in directed(graph) if paths[index[b], index[a]] > threshold]

@@ -44,7 +44,8 @@ from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from lib.compilation import njit
-from lib.smbh.bge_score import Array, DataMatrixError, membership, set_sizes
+from lib.smbh.bge_score import membership, set_sizes
+from lib.smbh.data_matrix import Array, DataMatrixError
 
 # Data sets that go through the linear sweep side by side, and up to which n: beyond, the tables outgrow the cache and
 # the rows are long enough to fill the vector units with one data set.

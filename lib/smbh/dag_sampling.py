@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.compilation import njit
-from lib.smbh.bge_score import DataMatrixError
 from lib.smbh.dag_posterior import LOGARITHMS, Lattice, Sweep, check_scores, compress
+from lib.smbh.data_matrix import DataMatrixError
 
 
 @njit()

@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import DagPosterior, dag_posterior
+from lib.smbh.data_matrix import DataMatrixError, check_names
 from lib.smbh.galaxies import BASE, Sample
 from lib.smbh.leave_one_out import kept_share
 from lib.smbh.sensitivity import SensitivityRow
@@ -28,13 +29,22 @@ SAM_LEADS = {
 """Cause and effect of the semi-analytic claims (C6)."""
 
 
-def posterior(values: np.ndarray, paths: bool = True) -> DagPosterior:
-    """Standardise values (..., N, n), score all parent sets, sum over all graphs."""
-    return dag_posterior(log_scores(standardise(values)), paths=paths)
+def posterior(values: np.ndarray, names: Sequence[str] | None = None) -> DagPosterior:
+    """Standardise values (..., N, n), score all parent sets, sum over all graphs.
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; ``names`` are those of the columns.
+    """
+    return dag_posterior(log_scores(standardise(values, names)))
 
 
 def lead(marginals: np.ndarray, direction: tuple[str, str], variables: Sequence[str]) -> np.ndarray:
-    """Marginal of cause → effect minus its reverse, (...) from (..., n, n)."""
+    """Marginal of cause → effect minus its reverse, (...) from (..., n, n).
+
+    Raises:
+        DataMatrixError: unless there is one name of its own for each variable.
+    """
+    variables = check_names(variables, marginals.shape[-1])
     cause, effect = variables.index(direction[0]), variables.index(direction[1])
     return marginals[..., cause, effect] - marginals[..., effect, cause]
 
@@ -109,9 +119,18 @@ def sam_metrics(
 
 
 def without_outliers(sample: Sample, deviations: float = 6.0) -> Sample:
-    """The rows within ``deviations`` robust standard deviations (1.4826 MAD) of every column's median."""
+    """The rows within ``deviations`` robust standard deviations (1.4826 MAD) of every column's median.
+
+    Raises:
+        DataMatrixError: for a column of which half the values are equal: it has no spread to count in.
+    """
     centre = np.median(sample.values, axis=0)
     spread = 1.4826 * np.median(np.abs(sample.values - centre), axis=0)
+    for variable, width in zip(sample.variables, spread, strict=True):
+        if width == 0:
+            raise DataMatrixError(
+                f"column {variable!r}: half of the values are equal, so no value is an outlier"
+            )
     keep = (np.abs(sample.values - centre) <= deviations * spread).all(axis=1)
     names = tuple(name for name, k in zip(sample.names, keep, strict=True) if k)
     return Sample(names, sample.variables, sample.values[keep], None, sample.truth)

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from lib.compilation import njit
 from lib.datasets import locate
-from lib.smbh.bge_score import Array, DataMatrixError, log_scores, membership, standardise
+from lib.smbh.bge_score import log_scores, membership, standardise
 from lib.smbh.dag_posterior import check_scores, dag_posterior
+from lib.smbh.data_matrix import Array, DataMatrixError
 from lib.smbh.galaxies import BASE, read_table
 
 MAX_ENUMERATED = 7  # 8 variables have 7.8e11 DAGs

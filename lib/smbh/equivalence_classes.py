@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.compilation import njit
-from lib.smbh.bge_score import Array, DataMatrixError
+from lib.smbh.data_matrix import Array, DataMatrixError
 from lib.smbh.top_dags import TopDags, top_dags
 
 Masks = NDArray[np.int64]

@@ -9,6 +9,8 @@ Data: ZehaoJin/causalbh, CC BY 4.0, cite Jin et al. 2025, ApJ 979, 212.
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from lib.datasets import DataError
 from lib.numeric_files import numbers
 from lib.profiles import choose, nearest
 from lib.records import Run
+from lib.smbh.data_matrix import DataMatrixError, check_data, check_names
 
 TYPES = ("ell", "len", "spr")
 TYPE_NAMES = {"ell": "ellipticals (E)", "len": "lenticulars (S0)", "spr": "spirals (S)"}
@@ -62,6 +65,9 @@ class Sample:
         values: measurements (N, n), decimal logarithms or magnitudes.
         errors: symmetric one-sigma measurement errors (N, n) in the same units, or None where they are not published.
         truth: adjacency (n, n) with entry [i, j] = True for i → j where the graph is known (simulated galaxies), else None.
+
+    Raises:
+        DataError: if names, variables, errors or graph do not fit the values, or a name stands twice.
     """
 
     names: tuple[str, ...]
@@ -69,6 +75,21 @@ class Sample:
     values: np.ndarray
     errors: np.ndarray | None = None
     truth: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or len(self.names) != len(self.values):
+            raise DataError(f"{len(self.names)} galaxies for values of shape {self.values.shape}")
+        if self.errors is not None and self.errors.shape != self.values.shape:
+            raise DataError(f"errors of shape {self.errors.shape} for values of shape {self.values.shape}")
+        if self.truth is not None and self.truth.shape != 2 * self.values.shape[1:]:
+            raise DataError(f"a graph of shape {self.truth.shape} for {self.values.shape[1]} variables")
+        for name, times in Counter(self.names).items():
+            if times > 1:
+                raise DataError(f"galaxy {name!r} stands {times} times in the sample")
+        try:
+            check_names(self.variables, self.values.shape[1])
+        except DataMatrixError as error:
+            raise DataError(str(error)) from None
 
     def select(self, variables: Sequence[str]) -> Sample:
         """The same galaxies with the given variables only, in the given order.
@@ -158,12 +179,17 @@ def read_table(path: Path, variables: Sequence[str], symbols: Mapping[str, str] 
         symbols: symbol → column name.
 
     Raises:
-        DataError: for an empty or ragged file, a missing column, or a value that is missing or not a finite number.
+        DataError: for an empty or ragged file, a missing or repeated column, a value that is missing or not a finite number, a
+            column that is constant or the copy of another one, a single row, or a galaxy that stands twice.
     """
-    frame = numeric_files.read_table(path, DataError)
-    values = numbers(frame, [symbols[v] for v in variables], path.name, DataError)
+    frame = _read_csv(path, header=0)
+    columns = [symbols[v] for v in variables]
+    values = _numbers(frame, columns, path.name)
     names = frame["Galaxy"] if "Galaxy" in frame else [f"row {i + 1}" for i in range(len(frame))]
-    return Sample(tuple(map(str, names)), tuple(variables), values)
+    try:
+        return Sample(tuple(map(str, names)), tuple(variables), check_data(values, columns))
+    except (DataMatrixError, DataError) as error:
+        raise DataError(f"{path.name}: {error}") from None
 
 
 def with_errors(sample: Sample, path: Path) -> Sample:
@@ -229,6 +255,36 @@ def check_equal(a: Sample, b: Sample, what: str, names: bool = True) -> None:
     if gap.max() > 1e-12:
         row, column = np.unravel_index(gap.argmax(), gap.shape)
         raise DataError(f"{what} differ in {a.names[row]}, {a.variables[column]}, by {gap.max():.3g}")
+
+
+def _read_csv(path: Path, header: int) -> pd.DataFrame:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [row for row in csv.reader(file) if row]
+    if len(lines) <= header + 1:
+        raise DataError(f"{path.name}: the file is empty or truncated ({len(lines)} lines)")
+    width = len(lines[header])
+    for name, times in Counter(lines[header]).items():
+        if name and times > 1:
+            raise DataError(f"{path.name}: column {name!r} stands {times} times in the file")
+    for number, row in enumerate(lines[header:], start=header + 1):
+        if len(row) != width:
+            raise DataError(
+                f"{path.name}: line {number} has {len(row)} fields instead of {width}; truncated?"
+            )
+    return pd.read_csv(path, header=header, encoding="utf-8-sig")
+
+
+def _numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> np.ndarray:
+    for column in columns:
+        if column not in frame:
+            raise DataError(f"{where}: column {column!r} is missing{nearest(column, frame.columns)}")
+        numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        if bad.size:
+            raise DataError(
+                f"{where}: column {column!r}, data row {bad[0] + 1}: value is missing or not a number"
+            )
+    return frame[list(columns)].apply(pd.to_numeric).to_numpy(dtype=float, copy=True)
 
 
 # The stand-in ------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
+from lib.smbh.data_matrix import DataMatrixError
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,11 @@ class PermutationTest:
 
 
 def lead(values: np.ndarray, cause: int, effect: int, batch: int = 500) -> np.ndarray:
-    """P(cause ~> effect) - P(effect ~> cause) of tables (B, N, n), each standardised; (B,)."""
+    """P(cause ~> effect) - P(effect ~> cause) of tables (B, N, n), each standardised; (B,).
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`.
+    """
     leads = []
     for begin in range(0, len(values), batch):
         paths = dag_posterior(log_scores(standardise(values[begin : begin + batch]))).paths
@@ -39,7 +45,13 @@ def lead(values: np.ndarray, cause: int, effect: int, batch: int = 500) -> np.nd
 
 
 def permutation_test(
-    first: np.ndarray, second: np.ndarray, cause: int, effect: int, permutations: int, seed: int
+    first: np.ndarray,
+    second: np.ndarray,
+    cause: int,
+    effect: int,
+    permutations: int,
+    seed: int,
+    names: Sequence[str] | None = None,
 ) -> PermutationTest:
     """Contrast the lead of cause over effect in ``second`` with that in ``first``, under real and shuffled labels.
 
@@ -50,8 +62,17 @@ def permutation_test(
         first, second: raw values (N1, n) and (N2, n).
         cause, effect: columns.
         permutations: number of shuffles. seed: of the shuffles.
+        names: of the columns, for the errors.
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; also for groups of other columns, and for no permutation.
     """
-    pooled = np.concatenate([standardise(first), standardise(second)])
+    groups = standardise(first, names), standardise(second, names)
+    if groups[0].shape[1:] != groups[1].shape[1:]:
+        raise DataMatrixError(f"the groups differ in columns: {first.shape[1:]} and {second.shape[1:]}")
+    if permutations < 1:
+        raise DataMatrixError(f"permutations={permutations}: at least one is needed")
+    pooled = np.concatenate(groups)
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(len(pooled)) for _ in range(permutations)])
     shuffled = pooled[orders]  # (permutations, N1 + N2, n)

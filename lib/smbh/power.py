@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.smbh.data_matrix import DataMatrixError, check_data
 from lib.smbh.permutation import lead
 
 
@@ -31,7 +32,13 @@ class PowerPoint:
 
 
 def power_curve(
-    values: np.ndarray, cause: int, effect: int, sizes: Sequence[int], subsamples: int, seed: int
+    values: np.ndarray,
+    cause: int,
+    effect: int,
+    sizes: Sequence[int],
+    subsamples: int,
+    seed: int,
+    names: Sequence[str] | None = None,
 ) -> list[PowerPoint]:
     """Draw ``subsamples`` subsets without replacement at each size and compute the lead of cause over effect exactly.
 
@@ -40,10 +47,14 @@ def power_curve(
         cause, effect: columns.
         sizes: subsample sizes; those above N are left out.
         subsamples: per size. seed: of the draws.
+        names: of the columns, for the errors.
 
     Raises:
-        ValueError: if no size is left.
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`; also if no size is left, and for no subsample.
     """
+    values = check_data(values, names)
+    if subsamples < 1:
+        raise DataMatrixError(f"subsamples={subsamples}: at least one is needed")
     full = float(lead(values[None], cause, effect)[0])
     rng = np.random.default_rng(seed)
     points = []
@@ -53,5 +64,5 @@ def power_curve(
         chosen = np.stack([rng.choice(len(values), rows, replace=False) for _ in range(subsamples)])
         points.append(PowerPoint(rows, lead(values[chosen], cause, effect), full))
     if not points:
-        raise ValueError(f"no subsample size in {tuple(sizes)} is at most {len(values)}")
+        raise DataMatrixError(f"no subsample size in {tuple(sizes)} is at most {len(values)}")
     return points

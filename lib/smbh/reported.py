@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lib.smbh.data_matrix import check_names
+
 ROUNDING = 0.006
 
 
@@ -55,8 +57,9 @@ def entry(measured: np.ndarray, arrow: str, variables: Sequence[str]) -> np.ndar
     """The entries (...) of matrices ``measured`` (..., n, n) at an arrow such as ``"sigma0 -> M_bh"``.
 
     Raises:
-        ValueError: for a variable that is not among ``variables``.
+        ValueError: for a variable that is not among ``variables``, or names that do not fit the matrices.
     """
+    variables = check_names(variables, measured.shape[-1])
     parent, child = arrow.split(" -> ")
     return measured[..., variables.index(parent), variables.index(child)]
 

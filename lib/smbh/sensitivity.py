@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior, structure_prior
 from lib.smbh.dag_sampling import sample_dags
+from lib.smbh.data_matrix import check_data
 from lib.smbh.equivalence_classes import classify
 
 BASE_SETTING = "as in the paper"
@@ -34,26 +36,37 @@ class SensitivityRow:
 
 
 def rank_gaussianise(values: np.ndarray) -> np.ndarray:
-    """Replace each column of (N, n) by normal quantiles of its ranks, (rank - 1/2) / N; ties share their mean rank."""
+    """Replace each column of (N, n) by normal quantiles of its ranks, (rank - 1/2) / N; ties share their mean rank.
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`.
+    """
+    values = check_data(values)
     return stats.norm.ppf((stats.rankdata(values, axis=0) - 0.5) / len(values))
 
 
-def sensitivity(values: np.ndarray, samples: int, seed: int) -> list[SensitivityRow]:
+def sensitivity(
+    values: np.ndarray, samples: int, seed: int, names: Sequence[str] | None = None
+) -> list[SensitivityRow]:
     """The posterior under every setting, the paper's own first.
 
     Args:
         values: raw values (N, n) of one type.
         samples: exact samples for the prior that is flat over classes; the rest is exact.
         seed: of these samples.
+        names: of the columns, for the errors.
+
+    Raises:
+        DataMatrixError: see :func:`lib.smbh.data_matrix.check_data`.
     """
-    X = standardise(values)
+    X = standardise(values, names)
     n = X.shape[-1]
     base = log_scores(X)
     tables = {BASE_SETTING: base}
     tables |= {name: base + structure_prior(n, kind) for name, kind in PRIORS.items()}
     tables |= {f"alpha_w = {a:g}": log_scores(X, alpha_w=a) for a in ALPHA_W if a > n + 1}
     tables |= {f"alpha_mu = {a:g}": log_scores(X, alpha_mu=a) for a in ALPHA_MU}
-    tables[RANKS] = log_scores(standardise(rank_gaussianise(values)))
+    tables[RANKS] = log_scores(standardise(rank_gaussianise(values), names))
     posterior = dag_posterior(np.stack(list(tables.values())))
     assert posterior.paths is not None
     rows = [SensitivityRow(name, posterior.edges[i], posterior.paths[i]) for i, name in enumerate(tables)]

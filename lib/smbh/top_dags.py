@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.compilation import njit
-from lib.smbh.bge_score import Array, DataMatrixError
 from lib.smbh.dag_posterior import LOGARITHMS, MAX_PRODUCT, Lattice, Sweep, check_scores, compress
+from lib.smbh.data_matrix import Array, DataMatrixError
 
 # Bounds and scores add the same numbers in another order; the search prunes this much later, the list does not.
 ROUNDING = 1e-9

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.smbh import dag_posterior as module
-from lib.smbh.bge_score import DataMatrixError, log_scores, standardise
+from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import LOGARITHMS, WEIGHTS, Sweep, dag_posterior, structure_prior
+from lib.smbh.data_matrix import DataMatrixError
 from tests.smbh.plain_dags import posterior, random_table
 
 LABELLED_DAGS = {1: 1, 2: 3, 3: 25, 4: 543, 5: 29281, 6: 3781503, 7: 1138779265}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from lib.smbh.bge_score import DataMatrixError, log_scores, standardise
+from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
+from lib.smbh.data_matrix import DataMatrixError
 from tests.smbh.plain_dags import all_dags, dag_log_scores, posterior, random_table, to_masks
 
 

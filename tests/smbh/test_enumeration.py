@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.smbh.bge_score import DataMatrixError, log_scores, standardise
+from lib.smbh.bge_score import log_scores, standardise
+from lib.smbh.data_matrix import DataMatrixError
 from lib.smbh.enumeration import agreement, dags_in_partition, enumerate_posterior, main, ordered_partitions
 from tests.smbh.plain_dags import all_dags, dag_log_scores, posterior, random_table
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.datasets import local_path
-from lib.smbh.bge_score import DataMatrixError, log_scores, standardise
+from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
-from lib.smbh.equivalence_classes import classify, edge_shares, shd, top_classes
+from lib.smbh.data_matrix import DataMatrixError
+from lib.smbh.equivalence_classes import class_uniform_edges, classify, edge_shares, shd, top_classes
 from lib.smbh.top_dags import top_dags
 from tests.smbh.plain_dags import all_dags, dag_log_scores, equivalent, posterior, random_table, to_masks
 

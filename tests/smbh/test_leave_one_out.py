@@ -45,6 +45,22 @@ def test_published_spirals(real):
     assert order == ["NGC 4826", "NGC 2974", "NGC 1300", "NGC 1097"]
 
 
+def test_how_far_standardising_again_moves_an_edge(real):
+    """The sizes that the module's first lines name."""
+    moved = {}
+    for kind in TYPES:
+        once, again = (
+            dag_posterior(log_scores(omissions(real.base[kind].values, a)), paths=False).edges
+            for a in (False, True)
+        )
+        moved[kind] = np.abs(once - again)  # (galaxies, 7, 7)
+    pair = max(moved[kind][:, i, j].max() for kind in TYPES for i, j in ((0, 1), (1, 0)))
+    assert 0.017 < pair < 0.018
+    galaxy, parent, child = np.unravel_index(moved["ell"].argmax(), moved["ell"].shape)
+    assert moved["ell"].max() == max(m.max() for m in moved.values()) == pytest.approx(0.082, abs=5e-4)
+    assert (real.base["ell"].names[galaxy], BASE[parent], BASE[child]) == ("NGC 1275", "W2W3", "Re")
+
+
 def test_kept_share_counts_signs():
     assert kept_share(np.array([0.2, -0.1, 0.3, 0.0]), 0.5) == 0.5
     assert kept_share(np.array([-0.2, -0.1]), -0.5) == 1.0

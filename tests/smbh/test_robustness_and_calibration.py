@@ -9,6 +9,7 @@ from lib.smbh import calibration, directions, galaxies, sensitivity
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
+from lib.smbh.data_matrix import DataMatrixError
 from lib.smbh.equivalence_classes import classify
 from lib.smbh.galaxies import BASE, SAM
 from lib.smbh.permutation import PermutationTest, lead, permutation_test
@@ -113,7 +114,7 @@ def test_a_subsample_of_all_rows_is_the_full_sample(standin):
 
 
 def test_no_possible_size_is_an_error(standin):
-    with pytest.raises(ValueError, match="at most 10"):
+    with pytest.raises(DataMatrixError, match="at most 10"):
         power_curve(standin.sam["ell"].values[:10], 1, 0, (20,), subsamples=2, seed=0)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.smbh.bge_score import DataMatrixError
 from lib.smbh.dag_posterior import dag_posterior
+from lib.smbh.data_matrix import DataMatrixError
 from lib.smbh.top_dags import top_dags
 from tests.smbh.plain_dags import all_dags, dag_log_scores, random_table, to_masks
 
