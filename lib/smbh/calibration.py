@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.kept_results import Array
 from lib.smbh.bge_score import log_scores, prior_scale, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
+from lib.smbh.data_matrix import DataMatrixError
 from lib.smbh.sensitivity import adjacency_of
 
 
@@ -91,10 +93,10 @@ class CalibrationCurve:
         error: (bins,) binomial standard error that a calibrated report would have.
     """
 
-    reported: np.ndarray
-    frequency: np.ndarray
-    count: np.ndarray
-    error: np.ndarray
+    reported: Array
+    frequency: Array
+    count: Array
+    error: Array
 
 
 def calibration_curve(edges: np.ndarray, truth: np.ndarray, bins: int = 10) -> CalibrationCurve:
@@ -116,13 +118,13 @@ def gap_above(edges: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[f
     Edges of one data set depend on each other, so the interval is that of a ratio of sums over data sets.
 
     Raises:
-        ValueError: if no edge is reported above the threshold.
+        DataMatrixError: if no edge is reported above the threshold.
     """
     off = ~np.eye(edges.shape[-1], dtype=bool)
     p, there = edges[:, off], truth[:, off].astype(float)
     chosen = p > threshold
     if not chosen.any():
-        raise ValueError(f"no edge is reported above {threshold}")
+        raise DataMatrixError(f"no edge is reported above {threshold}")
     sums, counts = ((there - p) * chosen).sum(axis=1), chosen.sum(axis=1)
     gap = sums.sum() / counts.sum()
     half = 1.96 * np.sqrt(((sums - gap * counts) ** 2).sum()) / counts.sum()

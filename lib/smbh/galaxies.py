@@ -13,6 +13,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,7 @@ import pandas as pd
 
 from lib import numeric_files
 from lib.datasets import DataError
-from lib.numeric_files import numbers
-from lib.profiles import choose, nearest
+from lib.profiles import choose, nearest, setting, settings_class
 from lib.records import Run
 from lib.smbh.data_matrix import DataMatrixError, check_data, check_names
 
@@ -53,6 +53,23 @@ SAM = tuple(SAM_SYMBOLS)
 SAM_NAMES = {"ell": "ellipticals", "spr": "spirals with feedback", "nofb": "no feedback"}
 
 CATALOGUE = "SMBH_Data_03_15_24v2.csv"
+
+
+@settings_class
+class Selection:
+    """The galaxies that every experiment reads."""
+
+    types: tuple[str, ...] = setting(
+        TYPES, "galaxy types", "types that are studied", TYPES, among=TYPES, distinct=True
+    )
+
+
+SELECTIONS = {
+    "smoke": Selection(types=("ell",)),
+    "default": Selection(),
+    "gpu": Selection(),
+    "paper": Selection(),
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,13 @@ def load(run: Run) -> Galaxies:
         DataError: one line, for a corrupt file, a missing column, a missing value, or tables that disagree with the catalogue.
     """
     paths = run.fetch(*(f"smbh/{name}" for name in FILES))
-    return simulate(seed=2024) if paths is None else read({path.name: path for path in paths})
+    return simulate(seed=2024) if paths is None else _read_once(tuple(paths))
+
+
+@cache
+def _read_once(paths: tuple[Path, ...]) -> Galaxies:
+    """:func:`read`, once in a process however many experiments ask."""
+    return read({path.name: path for path in paths})
 
 
 def read(paths: Mapping[str, Path]) -> Galaxies:

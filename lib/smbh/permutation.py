@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.kept_results import Array
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.data_matrix import DataMatrixError
@@ -17,7 +18,7 @@ class PermutationTest:
     """Contrast of the real labels, contrasts of permuted ones (permutations,), and how many of these are as large."""
 
     observed: float
-    null: np.ndarray
+    null: Array
 
     @property
     def as_large(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.kept_results import Array
 from lib.smbh.data_matrix import DataMatrixError, check_data
 from lib.smbh.permutation import lead
 
@@ -22,7 +23,7 @@ class PowerPoint:
     """
 
     rows: int
-    leads: np.ndarray
+    leads: Array
     full_lead: float
 
     @property

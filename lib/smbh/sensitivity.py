@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from lib.kept_results import Array
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior, structure_prior
 from lib.smbh.dag_sampling import sample_dags
@@ -31,8 +32,8 @@ class SensitivityRow:
     """Edge and path marginals (n, n) under one setting."""
 
     setting: str
-    edges: np.ndarray
-    paths: np.ndarray
+    edges: Array
+    paths: Array
 
 
 def rank_gaussianise(values: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from lib.smbh.calibration import edge_marginals
 from lib.smbh.data_matrix import DataMatrixError, check_data, check_names
 from lib.smbh.galaxies import Sample
 from lib.smbh.leave_one_out import most_influential, omissions
+from lib.smbh.outliers import without_outliers
 from lib.smbh.permutation import lead, permutation_test
 from lib.smbh.power import power_curve
 from lib.smbh.reported import entry
@@ -211,7 +212,7 @@ def test_a_column_without_spread_has_no_outliers() -> None:
     values = np.column_stack([np.r_[np.zeros(15), np.arange(5.0)], GOOD[:, 1]])
     sample = Sample(tuple(map(str, range(20))), ("M_bh", "Re"), values)
     with pytest.raises(DataMatrixError, match="column 'M_bh': half of the values are equal"):
-        directions.without_outliers(sample)
+        without_outliers(sample, 6.0)
 
 
 def test_no_repetition_is_no_experiment() -> None:

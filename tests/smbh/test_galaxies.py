@@ -9,7 +9,7 @@ from lib.profiles import ParameterError
 from lib.records import Run
 from lib.smbh import galaxies
 from lib.smbh.directions import posterior
-from lib.smbh.galaxies import BASE, EXTENDED, SIX, SYMBOLS, Sample
+from lib.smbh.galaxies import BASE, EXTENDED, SIX, SYMBOLS, Sample, Selection
 from lib.smbh.profiles import PROFILES
 
 
@@ -162,8 +162,8 @@ def test_the_stand_in_cannot_judge_claims_about_galaxies(tmp_path):
 @pytest.mark.parametrize("name", ["smoke", "default", "gpu", "paper"])
 def test_profiles_start_and_refuse_typos(tmp_path, name):
     run = Run.start("smbh", PROFILES, profile=name, accelerator="cpu", out_dir=tmp_path)
-    assert set(run.settings.types) <= {"ell", "len", "spr"}
-    with pytest.raises(ParameterError, match="did you mean 'permutations'"):
+    assert set(run.of(Selection).types) <= {"ell", "len", "spr"}
+    with pytest.raises(ParameterError, match="did you mean 'permutation_shuffles'"):
         Run.start(
-            "smbh", PROFILES, profile=name, accelerator="cpu", out_dir=tmp_path, overrides={"permutation": 1}
+            "smbh", PROFILES, profile=name, accelerator="cpu", out_dir=tmp_path, overrides={"permutations": 1}
         )
