@@ -65,16 +65,16 @@ class Oriented:
         )
 
 
-def orient(kind: str, sample: Sample, samples: int, seed: int) -> Oriented:
+def orient(kind: str, sample: Sample, settings: Settings, seed: int) -> Oriented:
     """Draw graphs of one type and split every edge's mass."""
     table = log_scores(standardise(sample.values, sample.variables))
-    compelled, reversible = edge_shares(sample_dags(table, samples, seed))
+    compelled, reversible = edge_shares(sample_dags(table, settings.samples, seed))
     return Oriented(kind, dag_posterior(table, paths=False).edges, compelled.share, reversible.share)
 
 
 def jobs(run: Run[Any]) -> list[partial[Oriented]]:
     sample, s = load(run), run.of(Settings)
-    return [partial(orient, kind, sample.base[kind], s.samples, run.seed) for kind in run.of(Selection).types]
+    return [partial(orient, kind, sample.base[kind], s, run.seed) for kind in run.of(Selection).types]
 
 
 def metrics(settings: Settings) -> list[str]:

@@ -71,16 +71,16 @@ class Compendium:
     distance: Array
 
 
-def list_graphs(kind: str, sample: Sample, threshold: float) -> Compendium:
-    """List the graphs of one type that are at least as probable as ``threshold``, and group them.
+def list_graphs(kind: str, sample: Sample, settings: Settings) -> Compendium:
+    """List the graphs of one type that are at least as probable as the threshold, and group them.
 
     Raises:
         ParameterError: if the list holds fewer classes than are shown.
     """
-    top = top_classes(log_scores(standardise(sample.values, sample.variables)), LISTED, threshold)
+    top = top_classes(log_scores(standardise(sample.values, sample.variables)), LISTED, settings.threshold)
     if len(top.sizes) < LISTED:
         raise ParameterError(
-            f"compendium_threshold={threshold:g}: the graphs above it fall into {len(top.sizes)} classes, {LISTED} are shown"
+            f"compendium_threshold={settings.threshold:g}: the graphs above it fall into {len(top.sizes)} classes, {LISTED} are shown"
         )
     probability = np.exp(top.dags.log_probability)
     index = np.unique(np.geomspace(1, len(probability), POINTS).astype(int)) - 1
@@ -99,8 +99,8 @@ def list_graphs(kind: str, sample: Sample, threshold: float) -> Compendium:
 
 
 def jobs(run: Run[Any]) -> list[partial[Compendium]]:
-    sample, threshold = load(run), run.of(Settings).threshold
-    return [partial(list_graphs, kind, sample.base[kind], threshold) for kind in run.of(Selection).types]
+    sample, s = load(run), run.of(Settings)
+    return [partial(list_graphs, kind, sample.base[kind], s) for kind in run.of(Selection).types]
 
 
 def metrics(settings: Settings) -> list[str]:

@@ -27,7 +27,6 @@ from lib.smbh.sampled_graphs import LearnedMarginals, compare_marginals
 from lib.smbh.state_graph import MAX_LISTED, StateGraph, posterior_law, terminal_law, total_variation
 from lib.training import fit, make_trainer
 
-LISTED = 10  # classes whose frequencies the authors print
 LOOKS = 5  # points of a curve
 
 
@@ -47,6 +46,7 @@ class Settings(Training):
     steps: int = setting(1600, "steps", "optimiser steps of each judged training", 100_000, least=1)
     seeds: int = setting(4, "seeds", "trainings of the first type (one for each further type)", least=1)
     samples: int = setting(20_000, "graphs", "graphs drawn from the trained policy", 100_000, least=1)
+    classes: int = setting(10, "classes", "best classes whose frequencies are compared", 10, least=1)
     small: tuple[int, ...] = setting(
         (5,), "variables", "sizes with an exact terminal law", least=2, most=MAX_LISTED, distinct=True
     )
@@ -93,6 +93,7 @@ PROFILES = {
         small=(4,),
         small_steps=60,
         between=(),
+        between_steps=5,
     ),
     "default": Settings(),
     "gpu": Settings(
@@ -198,9 +199,9 @@ def watch_small(run: Run[Any], kind: str, values: np.ndarray, settings: Settings
     return Curve(kind, n, tuple(module.evaluations))
 
 
-def best_classes(values: np.ndarray) -> BestClasses:
+def best_classes(values: np.ndarray, settings: Settings) -> BestClasses:
     """The most probable classes of the galaxies ``values`` (N, n), exactly."""
-    top = top_classes(log_scores(standardise(values)), LISTED)
+    top = top_classes(log_scores(standardise(values)), settings.classes)
     return BestClasses(top.parents, top.probability)
 
 
@@ -219,7 +220,7 @@ def jobs(run: Run[Any]) -> list[partial[Any]]:
         for kind in dict.fromkeys(("ell", first))
     ]
     if compares_classes(s):
-        work.append(partial(best_classes, columns(sample, first, s.variables)))
+        work.append(partial(best_classes, columns(sample, first, s.variables), s))
     return work
 
 

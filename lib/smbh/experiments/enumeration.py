@@ -80,23 +80,27 @@ class ShortCut:
     seconds: tuple[float, ...]
 
 
-def visit(values: np.ndarray) -> Audit:
-    """Visit every graph on the columns of ``values`` (N, n), and compare all marginals with the short cut's."""
-    table = log_scores(standardise(values))
-    edges, paths = marginals(values)
-    begin = time.perf_counter()
-    listed = enumerate_posterior(table, show_progress=False)
-    seconds = time.perf_counter() - begin
-    gap = max(np.abs(edges - listed.edges).max(), np.abs(paths - listed.paths).max())
-    return Audit(values.shape[1], float(gap), seconds)
+def visit(sample: Sample, settings: Settings) -> list[Audit]:
+    """Visit every graph on the first few variables of one type, and compare all marginals with the short cut's."""
+    audits = []
+    for n in settings.variables:
+        values = sample.values[:, :n]
+        table = log_scores(standardise(values))
+        edges, paths = marginals(values)
+        begin = time.perf_counter()
+        listed = enumerate_posterior(table, show_progress=False)
+        seconds = time.perf_counter() - begin
+        gap = max(np.abs(edges - listed.edges).max(), np.abs(paths - listed.paths).max())
+        audits.append(Audit(n, float(gap), seconds))
+    return audits
 
 
-def measure_the_short_cut(base: Sample, extended: Sample, up_to: int, seed: int) -> ShortCut:
+def measure_the_short_cut(base: Sample, extended: Sample, settings: Settings, seed: int) -> ShortCut:
     """Count the graphs, and time the short cut on one type's tables; beyond ten variables on random numbers."""
     scores = log_scores(standardise(base.values))
     hundred = np.repeat(scores[None], BATCH, axis=0)
     counts = [round(float(np.exp(dag_posterior(flat_scores(n)).log_partition))) for n in range(1, 8)]
-    sizes, spent = range(4, up_to + 1), []
+    sizes, spent = range(4, settings.timed_up_to + 1), []
     for n in sizes:
         values = extended.values[:, :n]
         if n > len(EXTENDED):
@@ -123,17 +127,10 @@ def fastest(call: Callable[[], Any], repeats: int) -> float:
 
 
 def jobs(run: Run[Any]) -> list[partial[Any]]:
-    s, sample = run.of(Settings), load(run)
-    visits: list[partial[Any]] = [
-        partial(visit, sample.base[kind].values[:, :n])
-        for kind in run.of(Selection).types[: s.types]
-        for n in s.variables
-    ]
-    first = run.of(Selection).types[0]
-    timing = partial(
-        measure_the_short_cut, sample.base[first], sample.extended[first], s.timed_up_to, run.seed
-    )
-    return [*visits, timing]
+    s, sample, types = run.of(Settings), load(run), run.of(Selection).types
+    visits: list[partial[Any]] = [partial(visit, sample.base[kind], s) for kind in types[: s.types]]
+    first = types[0]
+    return [*visits, partial(measure_the_short_cut, sample.base[first], sample.extended[first], s, run.seed)]
 
 
 def metrics(settings: Settings) -> list[str]:
@@ -141,19 +138,25 @@ def metrics(settings: Settings) -> list[str]:
 
 
 def measure(run: Run[Any], results: list[Any]) -> None:
-    *visits, short = results
+    visits, short = split(results)
     run.measure("dag_count_n7", short.counts[len(BASE) - 1], unit="graphs")
     run.measure("enumeration_gap", max(v.gap for v in visits), unit="probability")
 
 
+def split(results: list[Any]) -> tuple[list[Audit], ShortCut]:
+    """The audits of all types, and the short cut."""
+    *of_types, short = results
+    return [audit for audits in of_types for audit in audits], short
+
+
 def tables(settings: Settings, results: list[Any]) -> dict[str, pd.DataFrame]:
-    short: ShortCut = results[-1]
+    _, short = split(results)
     counts = [{"variables": n + 1, "graphs": f"{count:,}"} for n, count in enumerate(short.counts)]
     return {"counts": pd.DataFrame(counts)}
 
 
 def figures(settings: Settings, results: list[Any]) -> dict[str, Figure]:
-    *visits, short = results
+    visits, short = split(results)
     quoted = sum(v for k, v in reported()["runtime"].items() if k != "source")
     largest = max(visits, key=lambda v: (v.n, v.seconds))
     cost = {

@@ -60,30 +60,28 @@ class Larger:
         return float(entry(self.edges, arrow, EXTENDED[: self.n]))
 
 
-def enlarge(kind: str, sample: Sample, n: int) -> Larger:
-    """The first ``n`` variables of one type."""
-    edges, _ = marginals(sample.values[:, :n], sample.variables[:n])
-    return Larger(kind, n, edges)
-
-
-def jobs(run: Run[Any]) -> list[partial[Larger]]:
-    sample, types = load(run), run.of(Selection).types
-    sizes = run.of(Settings).variables
+def enlarge(kind: str, sample: Sample, settings: Settings) -> list[Larger]:
+    """One type with more and more variables."""
     return [
-        partial(enlarge, kind, sample.extended[kind], n) for kind in KINDS if kind in types for n in sizes
+        Larger(kind, n, marginals(sample.values[:, :n], sample.variables[:n])[0]) for n in settings.variables
     ]
+
+
+def jobs(run: Run[Any]) -> list[partial[list[Larger]]]:
+    sample, s, types = load(run).extended, run.of(Settings), run.of(Selection).types
+    return [partial(enlarge, kind, sample[kind], s) for kind in KINDS if kind in types]
 
 
 def metrics(settings: Settings) -> list[str]:
     return ["larger_lead_min"]
 
 
-def measure(run: Run[Any], results: list[Larger]) -> None:
+def measure(run: Run[Any], results: list[list[Larger]]) -> None:
     if results:
-        run.measure("larger_lead_min", min(r.lead for r in results), unit="probability")
+        run.measure("larger_lead_min", min(r.lead for found in results for r in found), unit="probability")
 
 
-def tables(settings: Settings, results: list[Larger]) -> dict[str, pd.DataFrame]:
+def tables(settings: Settings, results: list[list[Larger]]) -> dict[str, pd.DataFrame]:
     rows = [
         {
             "type": TYPE_NAMES[r.kind],
@@ -93,11 +91,12 @@ def tables(settings: Settings, results: list[Larger]) -> dict[str, pd.DataFrame]
             HOLE_TO_SIGMA: r.edge("M_bh -> sigma0"),
             "lead": r.lead,
         }
-        for r in results
+        for found in results
+        for r in found
     ]
     return {"leads": pd.DataFrame(rows)}
 
 
-def figures(settings: Settings, results: list[Larger]) -> dict[str, Figure]:
+def figures(settings: Settings, results: list[list[Larger]]) -> dict[str, Figure]:
     """None: the table says it all."""
     return {}

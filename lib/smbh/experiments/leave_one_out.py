@@ -60,20 +60,22 @@ class Omitted:
     base_paths: Array
 
 
-def leave_out(kind: str, sample: Sample, galaxies: int) -> Omitted:
-    """Leave out the first ``galaxies`` galaxies of one type, one at a time, in both ways of standardising."""
+def leave_out(kind: str, sample: Sample, settings: Settings) -> Omitted:
+    """Leave out the galaxies of one type, one at a time, in both ways of standardising."""
     base_edges, base_paths = marginals(sample.values, sample.variables)
     once, again = (
-        dag_posterior(log_scores(omissions(sample.values, again, sample.variables)[:galaxies]))
+        dag_posterior(log_scores(omissions(sample.values, again, sample.variables)[: settings.galaxies]))
         for again in (False, True)
     )
     assert once.paths is not None
-    return Omitted(kind, sample.names[:galaxies], once.edges, once.paths, again.edges, base_edges, base_paths)
+    return Omitted(
+        kind, sample.names[: settings.galaxies], once.edges, once.paths, again.edges, base_edges, base_paths
+    )
 
 
 def jobs(run: Run[Any]) -> list[partial[Omitted]]:
-    sample, galaxies = load(run), run.of(Settings).galaxies
-    return [partial(leave_out, kind, sample.base[kind], galaxies) for kind in run.of(Selection).types]
+    sample, s = load(run), run.of(Settings)
+    return [partial(leave_out, kind, sample.base[kind], s) for kind in run.of(Selection).types]
 
 
 def metrics(settings: Settings) -> list[str]:

@@ -67,18 +67,18 @@ class Redrawn:
         return {name: separation(*(x[AUTHORS_DRAWS] for x in self.pair(name))) for name in ("edges", "paths")}
 
 
-def redraw(kind: str, samples: Mapping[str, Sample], draws: int) -> Redrawn:
+def redraw(kind: str, samples: Mapping[str, Sample], settings: Settings) -> Redrawn:
     """Redraw the values of one type; the random numbers of all types are drawn, so that their order is the authors'."""
-    values = official_draws(samples, range(draws))[kind]
-    batches = [marginals(values[i : i + BATCH], BASE) for i in range(0, draws, BATCH)]
+    values = official_draws(samples, range(settings.draws))[kind]
+    batches = [marginals(values[i : i + BATCH], BASE) for i in range(0, settings.draws, BATCH)]
     edges, paths = (np.concatenate(part) for part in zip(*batches, strict=True))
     base, _ = marginals(samples[kind].values, BASE)
     return Redrawn(kind, edges, paths, float(lead(base, HOLE_AND_SIGMA[kind], BASE)))
 
 
 def jobs(run: Run[Any]) -> list[partial[Redrawn]]:
-    sample, draws = load(run), run.of(Settings).draws
-    return [partial(redraw, kind, dict(sample.base), draws) for kind in run.of(Selection).types]
+    sample, s = load(run), run.of(Settings)
+    return [partial(redraw, kind, dict(sample.base), s) for kind in run.of(Selection).types]
 
 
 def metrics(settings: Settings) -> list[str]:

@@ -31,10 +31,10 @@ PROFILES = {
 }
 
 
-def shuffle(ellipticals: Sample, spirals: Sample, shuffles: int, seed: int) -> PermutationTest:
+def shuffle(ellipticals: Sample, spirals: Sample, settings: Settings, seed: int) -> PermutationTest:
     """Contrast the lead of black-hole mass over sigma0 in spirals with that in ellipticals."""
     hole, sigma = BASE.index("M_bh"), BASE.index("sigma0")
-    return permutation_test(ellipticals.values, spirals.values, hole, sigma, shuffles, seed, BASE)
+    return permutation_test(ellipticals.values, spirals.values, hole, sigma, settings.shuffles, seed, BASE)
 
 
 def jobs(run: Run[Any]) -> list[partial[PermutationTest]]:
@@ -42,7 +42,7 @@ def jobs(run: Run[Any]) -> list[partial[PermutationTest]]:
     if not {"ell", "spr"} <= set(run.of(Selection).types):
         return []
     sample = load(run).base
-    return [partial(shuffle, sample["ell"], sample["spr"], run.of(Settings).shuffles, run.seed)]
+    return [partial(shuffle, sample["ell"], sample["spr"], run.of(Settings), run.seed)]
 
 
 def metrics(settings: Settings) -> list[str]:

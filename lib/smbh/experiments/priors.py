@@ -50,14 +50,14 @@ class UnderPriors:
         return min(float(lead(getattr(row, name), direction, BASE)) for row in self.rows)
 
 
-def vary(kind: str, sample: Sample, samples: int, seed: int) -> UnderPriors:
+def vary(kind: str, sample: Sample, settings: Settings, seed: int) -> UnderPriors:
     """One type under every setting."""
-    return UnderPriors(kind, tuple(sensitivity(sample.values, samples, seed, sample.variables)))
+    return UnderPriors(kind, tuple(sensitivity(sample.values, settings.samples, seed, sample.variables)))
 
 
 def jobs(run: Run[Any]) -> list[partial[UnderPriors]]:
     sample, s = load(run), run.of(Settings)
-    return [partial(vary, kind, sample.base[kind], s.samples, run.seed) for kind in run.of(Selection).types]
+    return [partial(vary, kind, sample.base[kind], s, run.seed) for kind in run.of(Selection).types]
 
 
 def metrics(settings: Settings) -> list[str]:
