@@ -2,7 +2,8 @@
 
 A chapter whose ``lib/<slug>/experiments`` is a package is held to it. ``tests/<slug>/small_sizes.py`` may hold ``SMALL``: profile → overrides that
 make a walk through that profile's paths small where taking the numbers of ``smoke`` does not, ``MAY_MISS``: metrics that so small a
-run need not show, ``TO_COME``: metrics of the ledger whose experiment is still to be written, and ``prepare(monkeypatch, folder)``, which stands in for what a profile fetches from elsewhere.
+run need not show, ``TO_COME``: metrics of the ledger whose experiment is still to be written, ``OWN_GENERATORS``: file → why its random numbers cannot
+come from a stream, and ``prepare(monkeypatch, folder)``, which stands in for what a profile fetches from elsewhere.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def test_random_numbers_come_from_streams_alone(slug: str) -> None:
     used = {
         f"{path.name}:{node.lineno} {name}"
         for path in (ROOT / "lib" / slug).rglob("*.py")
+        if path.name not in getattr(small_sizes(slug), "OWN_GENERATORS", {})
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call)
         for name in [getattr(node.func, "attr", getattr(node.func, "id", ""))]

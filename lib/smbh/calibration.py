@@ -33,7 +33,12 @@ def flat_scores(n: int) -> np.ndarray:
 
 
 def simulate_from_prior(
-    n: int, rows: int, datasets: int, seed: int, alpha_mu: float = 1.0, alpha_w: float | None = None
+    n: int,
+    rows: int,
+    datasets: int,
+    rng: np.random.Generator,
+    alpha_mu: float = 1.0,
+    alpha_w: float | None = None,
 ) -> Simulated:
     """Draw graphs uniformly and data from the prior of the BGe score.
 
@@ -41,12 +46,11 @@ def simulate_from_prior(
     Sigma (coefficients b, residual variance v); intercept ~ N(0, v / alpha_mu). Then rows of Gaussian data.
 
     Args:
-        n: variables. rows: per data set. datasets: number. seed: of everything drawn.
+        n: variables. rows: per data set. datasets: number. rng: of everything drawn.
         alpha_mu, alpha_w: as in the score; ``alpha_w=None`` is n + 2.
     """
     alpha_w = n + 2.0 if alpha_w is None else alpha_w
-    rng = np.random.default_rng(seed)
-    truth = adjacency_of(sample_dags(flat_scores(n), datasets, seed))
+    truth = adjacency_of(sample_dags(flat_scores(n), datasets, rng))
     t = prior_scale(n, alpha_mu, alpha_w)
     coefficients = np.zeros((datasets, n, n))  # [s, i, j] of i in j's equation
     innovations = np.empty((datasets, rows, n))

@@ -79,13 +79,13 @@ def _walk(
             X, L = X | T, T
 
 
-def sample_dags(log_scores: ArrayLike, size: int, seed: int) -> NDArray[np.int64]:
+def sample_dags(log_scores: ArrayLike, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw independent DAGs from their exact posterior.
 
     Args:
         log_scores: (n, 2**n), entry [j, P] = s_j(P), of one data set.
         size: number of DAGs.
-        seed: seed of the uniform numbers.
+        rng: of the uniform numbers.
 
     Returns:
         Bit masks (size, n); entry [g, j] is the parent set of j in DAG g.
@@ -101,7 +101,7 @@ def sample_dags(log_scores: ArrayLike, size: int, seed: int) -> NDArray[np.int64
     n = len(scores)
     sweep = Sweep(n, LOGARITHMS)
     sweep.partition(scores[None])
-    uniform = np.random.default_rng(seed).random((size, 2 * n))
+    uniform = rng.random((size, 2 * n))
     parents = np.zeros((size, n), dtype=np.int64)
     _walk(sweep.lattice, scores, sweep.beta, sweep.H, uniform, parents)
     return parents

@@ -51,7 +51,7 @@ def permutation_test(
     cause: int,
     effect: int,
     permutations: int,
-    seed: int,
+    rng: np.random.Generator,
     names: Sequence[str] | None = None,
 ) -> PermutationTest:
     """Contrast the lead of cause over effect in ``second`` with that in ``first``, under real and shuffled labels.
@@ -62,7 +62,7 @@ def permutation_test(
     Args:
         first, second: raw values (N1, n) and (N2, n).
         cause, effect: columns.
-        permutations: number of shuffles. seed: of the shuffles.
+        permutations: number of shuffles. rng: of the shuffles.
         names: of the columns, for the errors.
 
     Raises:
@@ -74,7 +74,6 @@ def permutation_test(
     if permutations < 1:
         raise DataMatrixError(f"permutations={permutations}: at least one is needed")
     pooled = np.concatenate(groups)
-    rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(len(pooled)) for _ in range(permutations)])
     shuffled = pooled[orders]  # (permutations, N1 + N2, n)
     null = lead(shuffled[:, len(first) :], cause, effect) - lead(shuffled[:, : len(first)], cause, effect)

@@ -38,7 +38,7 @@ def power_curve(
     effect: int,
     sizes: Sequence[int],
     subsamples: int,
-    seed: int,
+    rng: np.random.Generator,
     names: Sequence[str] | None = None,
 ) -> list[PowerPoint]:
     """Draw ``subsamples`` subsets without replacement at each size and compute the lead of cause over effect exactly.
@@ -47,7 +47,7 @@ def power_curve(
         values: raw values (N, n) of the full sample.
         cause, effect: columns.
         sizes: subsample sizes; those above N are left out.
-        subsamples: per size. seed: of the draws.
+        subsamples: per size. rng: of the draws.
         names: of the columns, for the errors.
 
     Raises:
@@ -57,7 +57,6 @@ def power_curve(
     if subsamples < 1:
         raise DataMatrixError(f"subsamples={subsamples}: at least one is needed")
     full = float(lead(values[None], cause, effect)[0])
-    rng = np.random.default_rng(seed)
     points = []
     for rows in sizes:
         if rows > len(values):

@@ -14,8 +14,13 @@ from lib.smbh.dag_states import DagStates
 
 
 @torch.no_grad()
-def sample_graphs(module: DagGFlowNet, size: int, seed: int, batch: int = 10_000) -> tuple[Tensor, Tensor]:
+def sample_graphs(
+    module: DagGFlowNet, size: int, generator: torch.Generator, batch: int = 10_000
+) -> tuple[Tensor, Tensor]:
     """``size`` independent graphs drawn by the policy: adjacency and closure, each (size, n, n) bool, on the CPU.
+
+    Args:
+        generator: of the draws, on the module's device.
 
     Raises:
         ValueError: for a size below 1.
@@ -23,7 +28,6 @@ def sample_graphs(module: DagGFlowNet, size: int, seed: int, batch: int = 10_000
     if size < 1:
         raise ValueError(f"size={size}: at least one graph must be drawn")
     device, n = module.log_scores.device, module.n
-    generator = torch.Generator(device=device).manual_seed(seed)
     drawn: list[tuple[Tensor, Tensor]] = []
     for begin in range(0, size, batch):
         states = DagStates.empty(min(batch, size - begin), n, device)
@@ -70,10 +74,14 @@ class LearnedMarginals:
 
 
 def compare_marginals(
-    module: DagGFlowNet, exact_edges: np.ndarray, exact_paths: np.ndarray, samples: int, seed: int
+    module: DagGFlowNet,
+    exact_edges: np.ndarray,
+    exact_paths: np.ndarray,
+    samples: int,
+    generator: torch.Generator,
 ) -> LearnedMarginals:
     """Draw ``samples`` graphs from the policy and compare their marginals with the exact ones (n, n)."""
-    adjacency, closure = sample_graphs(module, samples, seed)
+    adjacency, closure = sample_graphs(module, samples, generator)
     edges, paths = marginals(adjacency, closure)
     off = ~np.eye(module.n, dtype=bool)
     p = exact_edges[off]

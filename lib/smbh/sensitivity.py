@@ -47,14 +47,14 @@ def rank_gaussianise(values: np.ndarray) -> np.ndarray:
 
 
 def sensitivity(
-    values: np.ndarray, samples: int, seed: int, names: Sequence[str] | None = None
+    values: np.ndarray, samples: int, rng: np.random.Generator, names: Sequence[str] | None = None
 ) -> list[SensitivityRow]:
     """The posterior under every setting, the paper's own first.
 
     Args:
         values: raw values (N, n) of one type.
         samples: exact samples for the prior that is flat over classes; the rest is exact.
-        seed: of these samples.
+        rng: of these samples.
         names: of the columns, for the errors.
 
     Raises:
@@ -71,7 +71,7 @@ def sensitivity(
     posterior = dag_posterior(np.stack(list(tables.values())))
     assert posterior.paths is not None
     rows = [SensitivityRow(name, posterior.edges[i], posterior.paths[i]) for i, name in enumerate(tables)]
-    rows.append(SensitivityRow(CLASS_UNIFORM, *class_uniform(sample_dags(base, samples, seed))))
+    rows.append(SensitivityRow(CLASS_UNIFORM, *class_uniform(sample_dags(base, samples, rng))))
     return rows
 
 

@@ -21,4 +21,6 @@ SMALL = {
     }
     for profile in ("default", "gpu", "paper")
 }
-MAY_MISS = ("calibration_gap_own", "calibration_gap_standardised")
+OWN_GENERATORS = {
+    "measurement_error.py": "repeats the authors' own random numbers, from NumPy's legacy generator"
+}

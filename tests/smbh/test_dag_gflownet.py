@@ -27,7 +27,7 @@ def run(tmp_path):
 
 
 def table(n, kind="spr"):
-    return log_scores(standardise(galaxies.simulate(5).base[kind].values[:, :n]))
+    return log_scores(standardise(galaxies.simulate(np.random.default_rng(5)).base[kind].values[:, :n]))
 
 
 @pytest.mark.thorough
@@ -36,20 +36,20 @@ def test_training_reaches_the_posterior_of_four_variables(run):
     law = posterior_law(graph, scores)
     options = Training(environments=64, replayed=128)
     watch = (400, lambda m: total_variation(terminal_law(m, graph), law))
-    module = train(run, scores, options, 1600, 0, "n4", watch)
+    module = train(run, scores, options, 1600, 0, (), "n4", watch)
     values = [v for _, v in module.evaluations]
     assert [s for s, _ in module.evaluations] == [400, 800, 1200, 1600]
     assert values[-1] < 0.05
     assert values[-1] < values[0]
-    exact = marginals(galaxies.simulate(5).base["spr"].values[:, :4])
-    learned = compare_marginals(module, *exact, 5000, 0)
+    exact = marginals(galaxies.simulate(np.random.default_rng(5)).base["spr"].values[:, :4])
+    learned = compare_marginals(module, *exact, 5000, torch.Generator().manual_seed(0))
     assert learned.edge_rmse < 0.03
     assert learned.path_rmse < 0.03
     assert learned.parents.shape == (5000, 4)
 
 
 def test_the_official_settings_start_on_seven_variables(run):
-    module = train(run, table(7), Training(**OFFICIAL), 2, 0, "official")
+    module = train(run, table(7), Training(**OFFICIAL), 2, 0, (), "official")
     assert len(module.losses) == 2
     assert all(map(math.isfinite, module.losses))
     assert module.exploration(0) == 1.0
@@ -59,8 +59,28 @@ def test_the_official_settings_start_on_seven_variables(run):
 
 
 def test_the_same_seed_gives_the_same_training(run):
-    first, second = (train(run, table(3), SMALL, 8, 4, "same").losses for _ in range(2))
+    first, second = (train(run, table(3), SMALL, 8, 4, (), "same").losses for _ in range(2))
     assert first == second
+
+
+def test_weights_and_actions_have_streams_of_their_own(run, monkeypatch):
+    """No training's weights are made of the numbers that its exploration draws next, nor of another training's."""
+    numbers = []
+    fill = DagGFlowNet.on_fit_start
+
+    def look(self):
+        weight = self.policy.body[0].weight.detach()
+        numbers.append(((weight * weight.shape[1] ** 0.5 + 1) / 2).flatten()[:64])  # uniform on (0, 1)
+        numbers.append(torch.rand(64))
+        fill(self)
+
+    monkeypatch.setattr(DagGFlowNet, "on_fit_start", look)
+    for kind, n in ((0, 3), (0, 4), (1, 3)):
+        train(run, table(n), SMALL, 1, 0, (kind, n), f"{kind}-{n}")
+    assert len(numbers) == 6
+    assert all(0 < u.min() < u.max() < 1 for u in numbers)
+    for k, u in enumerate(numbers):
+        assert not any(torch.allclose(u, other, atol=1e-3) for other in numbers[:k])
 
 
 def test_the_replay_buffer_is_a_ring_without_stops():
@@ -75,7 +95,7 @@ def test_the_replay_buffer_is_a_ring_without_stops():
 
 def test_the_target_follows_only_every_so_often(run):
     options = Training(environments=8, replayed=8, capacity=100, target_every=1000)
-    module = train(run, table(3), options, 5, 0, "target")
+    module = train(run, table(3), options, 5, 0, (), "target")
     policy, target = (dict(m.named_parameters()) for m in (module.policy, module.target))
     assert any(not torch.equal(policy[k], target[k]) for k in policy)
 

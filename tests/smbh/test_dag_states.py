@@ -54,7 +54,7 @@ def test_states_of_given_graphs_and_a_cycle():
 
 
 def test_score_gains_are_differences_of_scores_of_whole_graphs():
-    scores = log_scores(standardise(galaxies.simulate(5).base["spr"].values[:, :4]))
+    scores = log_scores(standardise(galaxies.simulate(np.random.default_rng(5)).base["spr"].values[:, :4]))
     graph = StateGraph.of(4)
     whole = log_rewards(graph.dags, scores)
     gains = score_gains(DagStates.of(graph.dags), torch.as_tensor(scores))

@@ -26,6 +26,7 @@ from lib.smbh.sensitivity import rank_gaussianise, sensitivity
 
 NAMES = ("M_bh", "sigma0", "Re", "sSFR")
 GOOD = np.random.default_rng(3).normal(size=(20, 4))
+RNG = np.random.default_rng(0)
 
 WITH_NAMES: dict[str, Callable[[np.ndarray, Any], Any]] = {
     "pc": lambda X, names: constraint_based.constraint_graph(X, names, "pc", 0.15),
@@ -35,10 +36,10 @@ WITH_NAMES: dict[str, Callable[[np.ndarray, Any], Any]] = {
     "sufficient_statistics": sufficient_statistics,
     "posterior": directions.posterior,
     "omissions": lambda X, names: omissions(X, names=names),
-    "sensitivity": lambda X, names: sensitivity(X, 5, 0, names),
-    "permutation, first": lambda X, names: permutation_test(X, GOOD, 0, 1, 2, 0, names),
-    "permutation, second": lambda X, names: permutation_test(GOOD, X, 0, 1, 2, 0, names),
-    "power": lambda X, names: power_curve(X, 0, 1, (8,), 2, 0, names),
+    "sensitivity": lambda X, names: sensitivity(X, 5, RNG, names),
+    "permutation, first": lambda X, names: permutation_test(X, GOOD, 0, 1, 2, RNG, names),
+    "permutation, second": lambda X, names: permutation_test(GOOD, X, 0, 1, 2, RNG, names),
+    "power": lambda X, names: power_curve(X, 0, 1, (8,), 2, RNG, names),
 }
 WITHOUT: dict[str, Callable[[np.ndarray], Any]] = {
     "ranks": rank_gaussianise,
@@ -217,8 +218,8 @@ def test_a_column_without_spread_has_no_outliers() -> None:
 
 def test_no_repetition_is_no_experiment() -> None:
     with pytest.raises(DataMatrixError, match="permutations=0"):
-        permutation_test(GOOD, GOOD, 0, 1, 0, 0)
+        permutation_test(GOOD, GOOD, 0, 1, 0, RNG)
     with pytest.raises(DataMatrixError, match="subsamples=0"):
-        power_curve(GOOD, 0, 1, (8,), 0, 0)
+        power_curve(GOOD, 0, 1, (8,), 0, RNG)
     with pytest.raises(DataMatrixError, match="differ in columns"):
-        permutation_test(GOOD, GOOD[:, :3], 0, 1, 2, 0)
+        permutation_test(GOOD, GOOD[:, :3], 0, 1, 2, RNG)

@@ -126,13 +126,26 @@ def test_compelled_and_reversible_shares_add_up_to_the_edges() -> None:
     everything = top_dags(scores, 1e-14)
     compelled, reversible = edge_shares(everything.parents, np.exp(everything.log_probability))
     np.testing.assert_allclose(compelled.share + reversible.share, dag_posterior(scores).edges, atol=1e-9)
-    samples = sample_dags(scores, 20_000, 0)
+    samples = sample_dags(scores, 20_000, np.random.default_rng(0))
     for exact, sampled in zip((compelled, reversible), edge_shares(samples), strict=True):
         assert (exact.standard_error == 0).all()
         error = np.sqrt(exact.share * (1 - exact.share) / 20_000)
         assert (np.abs(sampled.share - exact.share) <= 5 * error + 1e-9).all()
         common = exact.share > 0.05
         np.testing.assert_allclose(sampled.standard_error[common], error[common], rtol=0.1)
+
+
+def test_class_uniform_posterior() -> None:
+    rng = np.random.default_rng(4)
+    scores = log_scores(standardise(rng.normal(size=(25, 4)) @ rng.normal(size=(4, 4))))
+    labels = equivalent(4)
+    p = np.exp(dag_log_scores(scores) - dag_log_scores(scores).max()) / np.bincount(labels)[labels]
+    expected = np.einsum("g,gij->ij", p / p.sum(), all_dags(4))
+    everything = top_dags(scores, 1e-14)
+    exact = class_uniform_edges(everything.parents, np.exp(everything.log_probability))
+    np.testing.assert_allclose(exact.share, expected, atol=1e-9)
+    sampled = class_uniform_edges(sample_dags(scores, 20_000, np.random.default_rng(1)))
+    assert (np.abs(sampled.share - expected) <= 5 * sampled.standard_error + 1e-9).all()
 
 
 def test_shd_counts_a_reversed_edge_once() -> None:
@@ -165,7 +178,7 @@ def test_top_dags_and_classes_of_the_galaxies(kind: str) -> None:
     assert (listed.member_of == of_best).sum() == listed.sizes[of_best]
     # Frequencies of the classes among exact samples: probability is size times member.
     size = 100_000
-    samples = classify(sample_dags(scores, size, 0))
+    samples = classify(sample_dags(scores, size, np.random.default_rng(0)))
     frequency = dict(zip(map(bytes, samples.keys), np.bincount(samples.member_of) / size, strict=True))
     for parents, p in zip(table.parents, table.probability, strict=True):
         sampled = frequency.get(bytes(classify([parents]).keys[0]), 0.0)

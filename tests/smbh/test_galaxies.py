@@ -106,11 +106,11 @@ def test_a_negative_error_is_found(tmp_path):
 
 def test_select_names_an_unknown_variable():
     with pytest.raises(DataError, match="no variable 'sigma'; did you mean 'sigma0'"):
-        galaxies.simulate(0, rows=5).base["ell"].select(("sigma",))
+        galaxies.simulate(np.random.default_rng(0), rows=5).base["ell"].select(("sigma",))
 
 
 def test_the_stand_in_has_the_form_of_the_real_data():
-    standin = galaxies.simulate(0)
+    standin = galaxies.simulate(np.random.default_rng(0))
     assert standin.simulated
     assert {t: s.values.shape for t, s in standin.base.items()} == {
         "ell": (35, 7),
@@ -120,13 +120,13 @@ def test_the_stand_in_has_the_form_of_the_real_data():
     assert standin.extended["len"].variables == EXTENDED
     assert standin.six["spr"].variables == SIX
     assert all(s.errors is not None for s in standin.base.values())
-    again = galaxies.simulate(0)
+    again = galaxies.simulate(np.random.default_rng(0))
     np.testing.assert_array_equal(standin.base["spr"].values, again.base["spr"].values)
 
 
 @pytest.mark.parametrize("kind", ["ell", "len", "spr"])
 def test_the_posterior_finds_the_graph_that_made_the_stand_in(kind):
-    sample = galaxies.simulate(7, rows=3000).base[kind]
+    sample = galaxies.simulate(np.random.default_rng(7), rows=3000).base[kind]
     edges = posterior(sample.values).edges
     joined = edges + edges.T
     truth = sample.truth | sample.truth.T

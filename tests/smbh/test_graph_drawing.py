@@ -31,7 +31,9 @@ def test_heat_maps_write_every_marginal_and_leave_the_diagonal_empty() -> None:
 
 
 def test_class_edges_are_arrows_where_compelled_and_lines_elsewhere() -> None:
-    top = top_classes(log_scores(standardise(galaxies.simulate(0).base["ell"].values)), 3, 1e-5)
+    top = top_classes(
+        log_scores(standardise(galaxies.simulate(np.random.default_rng(0)).base["ell"].values)), 3, 1e-5
+    )
     edges = class_edges(top.compelled[0], top.reversible[0], BASE)
     arrows = {(a, b) for a, mark, b in edges if mark == "->"}
     lines = {(a, b) for a, mark, b in edges if mark == "--"}
@@ -50,7 +52,7 @@ def test_no_edge_runs_through_a_third_variable() -> None:
 
 
 def test_a_pair_plot_holds_every_galaxy_in_its_types_colour() -> None:
-    fig = pair_plot({"spr": galaxies.simulate(0).base["spr"].select(BASE[:2])})
+    fig = pair_plot({"spr": galaxies.simulate(np.random.default_rng(0)).base["spr"].select(BASE[:2])})
     points = [c for c in fig.axes[1].collections if len(c.get_offsets())]
     assert sum(len(c.get_offsets()) for c in points) == 28
     assert {plt.matplotlib.colors.to_hex(c.get_facecolor()[0]) for c in points} == {COLOURS["spr"]}

@@ -1,5 +1,6 @@
 """Policies are laws on valid actions; networks have the official size and learn with all their parameters."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(n, kind="spr"):
-    return log_scores(standardise(galaxies.simulate(5).base[kind].values[:, :n]))
+    return log_scores(standardise(galaxies.simulate(np.random.default_rng(5)).base[kind].values[:, :n]))
 
 
 @settings(max_examples=30, deadline=None)

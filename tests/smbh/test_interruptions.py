@@ -32,7 +32,7 @@ def start(folder: Path, seed: int = 0, every: int | None = 2) -> Run[Any]:
 
 
 def values(n: int) -> np.ndarray:
-    return galaxies.simulate(5).base["spr"].values[:, :n]
+    return galaxies.simulate(np.random.default_rng(5)).base["spr"].values[:, :n]
 
 
 def evaluate(module: DagGFlowNet) -> float:
@@ -50,7 +50,7 @@ def test_training(tmp_path: Path, network: str, on_policy: bool) -> None:
 
     def trained(folder: Path, every: int | None = 2) -> Any:
         run = start(folder, every=every)
-        module = train(run, scores, options, STEPS, 3, "small", (2, evaluate))
+        module = train(run, scores, options, STEPS, 3, (), "small", (2, evaluate))
         drawn = torch.rand(3)  # what follows in a chapter draws from the same generator
         return module, module.losses, module.evaluations, drawn
 
@@ -79,7 +79,7 @@ def test_other_galaxies_other_options_and_another_seed_have_checkpoints_of_their
         run = start(tmp_path, changes.get("run_seed", 0))
         run.data_source = changes.get("source", "standin")
         with killed_after(10**9) as written:
-            train(run, table, options, STEPS, changes.get("seed", 0), "small")
+            train(run, table, options, STEPS, changes.get("seed", 0), (), "small")
         return written
 
     with killed_after(2), pytest.raises(Killed):

@@ -21,7 +21,7 @@ from tests.smbh import plain_dags
 
 @pytest.fixture(scope="module")
 def standin():
-    return galaxies.simulate(0)
+    return galaxies.simulate(np.random.default_rng(0))
 
 
 # Sensitivity
@@ -38,7 +38,7 @@ def test_ranks_do_not_see_monotone_transforms(seed, rows):
 
 def test_the_first_setting_is_the_papers_and_all_are_there(standin):
     values = standin.base["spr"].values
-    rows = sensitivity.sensitivity(values, samples=500, seed=0)
+    rows = sensitivity.sensitivity(values, samples=500, rng=np.random.default_rng(0))
     np.testing.assert_allclose(rows[0].edges, directions.posterior(values).edges)
     assert len(rows) == len({r.setting for r in rows}) == 13
     for r in rows[1:]:
@@ -62,7 +62,7 @@ def test_class_uniform_marginals_agree_with_the_sum_over_all_graphs(standin):
     weight = np.exp(plain_dags.dag_log_scores(table) - plain_dags.dag_log_scores(table).max())
     weight = weight / classes.sizes[classes.member_of]
     wanted = np.tensordot(weight / weight.sum(), adjacency, axes=1)
-    edges, paths = sensitivity.class_uniform(sample_dags(table, 40_000, 1))
+    edges, paths = sensitivity.class_uniform(sample_dags(table, 40_000, np.random.default_rng(1)))
     assert np.abs(edges - wanted).max() < 0.02
     assert (paths >= edges - 1e-12).all()
     flat = dag_posterior(table).edges
@@ -86,7 +86,7 @@ def test_batches_do_not_change_leads():
 
 def test_shuffled_copies_of_one_group_show_no_contrast(standin):
     group = standin.base["spr"].values
-    test = permutation_test(group, group, 0, 1, 40, seed=0)
+    test = permutation_test(group, group, 0, 1, 40, rng=np.random.default_rng(0))
     assert test.observed == pytest.approx(0.0, abs=1e-12)
     assert test.as_large == 40
     assert test.p_value == 1.0
@@ -99,7 +99,9 @@ def test_p_counts_the_real_labels_and_both_sides():
 
 
 def test_the_real_contrast(real):
-    test = permutation_test(real.base["ell"].values, real.base["spr"].values, 0, 1, 100, seed=0)
+    test = permutation_test(
+        real.base["ell"].values, real.base["spr"].values, 0, 1, 100, rng=np.random.default_rng(0)
+    )
     assert test.observed == pytest.approx(1.058, abs=1e-3)
     assert test.p_value < 0.1
 
@@ -109,7 +111,7 @@ def test_the_real_contrast(real):
 
 def test_a_subsample_of_all_rows_is_the_full_sample(standin):
     values = standin.sam["ell"].values[:50]
-    points = power_curve(values, 1, 0, (20, 50, 51), subsamples=3, seed=0)
+    points = power_curve(values, 1, 0, (20, 50, 51), subsamples=3, rng=np.random.default_rng(0))
     assert [p.rows for p in points] == [20, 50]
     np.testing.assert_allclose(points[1].leads, points[1].full_lead, rtol=1e-9)
     assert points[1].agreeing == 3
@@ -117,7 +119,7 @@ def test_a_subsample_of_all_rows_is_the_full_sample(standin):
 
 def test_no_possible_size_is_an_error(standin):
     with pytest.raises(DataMatrixError, match="at most 10"):
-        power_curve(standin.sam["ell"].values[:10], 1, 0, (20,), subsamples=2, seed=0)
+        power_curve(standin.sam["ell"].values[:10], 1, 0, (20,), subsamples=2, rng=np.random.default_rng(0))
 
 
 # Calibration
@@ -125,7 +127,7 @@ def test_no_possible_size_is_an_error(standin):
 
 @pytest.fixture(scope="module")
 def simulated():
-    return calibration.simulate_from_prior(4, 28, 6000, seed=3)
+    return calibration.simulate_from_prior(4, 28, 6000, rng=np.random.default_rng(3))
 
 
 def test_graphs_are_uniform_and_data_follow_them(simulated):

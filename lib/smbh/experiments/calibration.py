@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lib.figures import PALETTE
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.calibration import (
     CalibrationCurve,
@@ -63,7 +64,8 @@ class Calibrated:
 
 def calibrate(n: int, settings: Settings, seed: int) -> list[Calibrated]:
     """Simulate data sets of ``n`` variables and compare marginals with frequencies, in both ways of scaling."""
-    made = simulate_from_prior(n, settings.rows, settings.datasets, seed)
+    rng = stream(seed, "simulated data", n).numpy()
+    made = simulate_from_prior(n, settings.rows, settings.datasets, rng)
     found = []
     for label in (AS_DRAWN, STANDARDISED):
         edges = edge_marginals(made.values, label == STANDARDISED)

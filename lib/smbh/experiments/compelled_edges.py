@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from lib.kept_results import Array
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.appearance import COLOURS, HOLE_TO_SIGMA, LABELS, SIGMA_TO_HOLE
 from lib.smbh.bge_score import log_scores, standardise
@@ -67,8 +68,9 @@ class Oriented:
 
 def orient(kind: str, sample: Sample, settings: Settings, seed: int) -> Oriented:
     """Draw graphs of one type and split every edge's mass."""
+    rng = stream(seed, "sampled graphs", TYPES.index(kind)).numpy()
     table = log_scores(standardise(sample.values, sample.variables))
-    compelled, reversible = edge_shares(sample_dags(table, settings.samples, seed))
+    compelled, reversible = edge_shares(sample_dags(table, settings.samples, rng))
     return Oriented(kind, dag_posterior(table, paths=False).edges, compelled.share, reversible.share)
 
 

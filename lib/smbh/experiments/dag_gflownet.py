@@ -10,12 +10,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from lib.experiment import Machine
 from lib.kept_results import Array
 from lib.profiles import ParameterError, setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.appearance import COLOURS
 from lib.smbh.bge_score import log_scores, standardise
@@ -153,6 +153,7 @@ def train(
     training: Training,
     steps: int,
     seed: int,
+    index: tuple[int, ...],
     name: str,
     watch: tuple[int, Callable[[DagGFlowNet], float]] | None = None,
 ) -> DagGFlowNet:
@@ -160,22 +161,24 @@ def train(
 
     Args:
         run: gives the device, the folder and the steps between checkpoints.
-        training, steps: see :class:`DagGFlowNet`. seed: of weights and exploration.
+        training, steps: see :class:`DagGFlowNet`.
+        seed, index: of the streams of weights and of actions.
         name: of the training, in this run alone.
         watch: (every so many steps, function of the module); its values go to ``module.evaluations``.
     """
-    torch.manual_seed(seed)
-    module = DagGFlowNet(log_scores, training, steps)
+    with stream(seed, "initialisation", *index).as_global():
+        module = DagGFlowNet(log_scores, training, steps)
     trainer = make_trainer(
         run,
         max_steps=steps,
         name=name,
-        job=(training, seed, watch and watch[0]),
+        job=(training, seed, index, watch and watch[0]),
         gradient_clip=10.0,
         checkpoint_every=run.of(Machine).checkpoint_every,
         callbacks=[] if watch is None else [Evaluations(*watch)],
     )
-    fit(trainer, module, GFlowNetData(steps))
+    with stream(seed, "actions and replay", *index).as_global():
+        fit(trainer, module, GFlowNetData(steps))
     return module.to(run.device).eval()
 
 
@@ -183,10 +186,11 @@ def learn(run: Run[Any], kind: str, values: np.ndarray, settings: Settings, step
     """Train on the columns of ``values`` (N, n), draw graphs and compare their marginals with the exact ones."""
     edges, paths = marginals(values)
     n, table = values.shape[1], log_scores(standardise(values))
-    module = train(run, table, settings, steps, seed, f"{kind}-{n}-seed{seed}")
-    return Learned(
-        kind, n, seed, compare_marginals(module, edges, paths, settings.samples, seed), edges, paths
-    )
+    index = TYPES.index(kind), n, 0
+    module = train(run, table, settings, steps, seed, index, f"{kind}-{n}-seed{seed}")
+    generator = stream(seed, "graphs drawn", *index).torch(run.device)
+    learned = compare_marginals(module, edges, paths, settings.samples, generator)
+    return Learned(kind, n, seed, learned, edges, paths)
 
 
 def watch_small(run: Run[Any], kind: str, values: np.ndarray, settings: Settings, seed: int) -> Curve:
@@ -195,7 +199,8 @@ def watch_small(run: Run[Any], kind: str, values: np.ndarray, settings: Settings
     graph = StateGraph.of(n)
     law = posterior_law(graph, table)
     look = (settings.small_steps // LOOKS, lambda m: total_variation(terminal_law(m, graph), law))
-    module = train(run, table, settings, settings.small_steps, seed, f"small-{kind}-{n}", look)
+    index, name = (TYPES.index(kind), n, 1), f"small-{kind}-{n}"
+    module = train(run, table, settings, settings.small_steps, seed, index, name, look)
     return Curve(kind, n, tuple(module.evaluations))
 
 

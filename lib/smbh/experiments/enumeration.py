@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from lib.figures import PALETTE
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.calibration import flat_scores
@@ -104,7 +105,7 @@ def measure_the_short_cut(base: Sample, extended: Sample, settings: Settings, se
     for n in sizes:
         values = extended.values[:, :n]
         if n > len(EXTENDED):
-            values = np.random.default_rng(seed).standard_normal((len(values), n))
+            values = stream(seed, "timed tables", n).numpy().standard_normal((len(values), n))
         table = log_scores(standardise(values))
         spent.append(fastest(partial(dag_posterior, table, paths=False), 5 if n < 11 else 1))
     return ShortCut(

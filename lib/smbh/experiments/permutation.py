@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.galaxies import BASE, Sample, Selection, load
 from lib.smbh.permutation import PermutationTest, permutation_test
@@ -33,8 +34,9 @@ PROFILES = {
 
 def shuffle(ellipticals: Sample, spirals: Sample, settings: Settings, seed: int) -> PermutationTest:
     """Contrast the lead of black-hole mass over sigma0 in spirals with that in ellipticals."""
+    rng = stream(seed, "shuffled labels").numpy()
     hole, sigma = BASE.index("M_bh"), BASE.index("sigma0")
-    return permutation_test(ellipticals.values, spirals.values, hole, sigma, settings.shuffles, seed, BASE)
+    return permutation_test(ellipticals.values, spirals.values, hole, sigma, settings.shuffles, rng, BASE)
 
 
 def jobs(run: Run[Any]) -> list[partial[PermutationTest]]:

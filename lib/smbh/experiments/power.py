@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.appearance import COLOURS, MARKERS
 from lib.smbh.galaxies import SAM, SAM_NAMES, Sample, load
@@ -67,8 +68,9 @@ class Subsampled:
 
 def subsample(kind: str, sample: Sample, settings: Settings, seed: int) -> Subsampled:
     """Leads between bulge mass and black-hole mass in subsamples of one sample of the model."""
+    rng = stream(seed, "subsamples", list(SAM_NAMES).index(kind)).numpy()
     bulge, hole = SAM.index("Mbulge"), SAM.index("M_bh")
-    points = power_curve(sample.values, bulge, hole, settings.sizes, settings.subsamples, seed, SAM)
+    points = power_curve(sample.values, bulge, hole, settings.sizes, settings.subsamples, rng, SAM)
     return Subsampled(kind, tuple(points))
 
 

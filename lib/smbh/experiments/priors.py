@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 from lib.records import Run
 from lib.smbh.appearance import COLOURS, MARKERS
 from lib.smbh.directions import HOLE_AND_SIGMA, HOLE_AND_STARS, between, lead
@@ -52,7 +53,8 @@ class UnderPriors:
 
 def vary(kind: str, sample: Sample, settings: Settings, seed: int) -> UnderPriors:
     """One type under every setting."""
-    return UnderPriors(kind, tuple(sensitivity(sample.values, settings.samples, seed, sample.variables)))
+    rng = stream(seed, "graphs for the prior over classes", TYPES.index(kind)).numpy()
+    return UnderPriors(kind, tuple(sensitivity(sample.values, settings.samples, rng, sample.variables)))
 
 
 def jobs(run: Run[Any]) -> list[partial[UnderPriors]]:
