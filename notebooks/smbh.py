@@ -31,7 +31,7 @@
 # What the spirals show is that the black-hole mass is the *hub* of its galaxy's properties, not that it is their *cause*.
 # ```
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 profile = "default"  # smoke, default, gpu or paper
 seed = 0  # of samples, permutations, subsamples and network weights
 accelerator = "auto"  # auto, cpu or gpu: for the DAG-GFlowNet only
@@ -73,7 +73,6 @@ from lib.smbh.galaxies import BASE, TYPE_NAMES
 from lib.smbh.pair_plot import pair_plot
 from lib.smbh.profiles import PROFILES
 
-# %% tags=["hide-input"]
 set_theme()
 run = Run.start(
     "smbh",
@@ -118,8 +117,10 @@ show(
 # from the outputs of the authors' public notebooks. The numbered list is [further down](what-differs), the verdicts are in
 # [this chapter's rows of the scorecard](../book/scorecard.md#scorecard-smbh).
 # ```
+#
+# Every size of this run, with the paper's own value where one is known:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-output"]
 run.settings_table()
 
 # %% [markdown]
@@ -727,7 +728,7 @@ run.finish()
 # assumptions. In spirals the arrow $M_\bullet \to \sigma_0$ is mostly not: the black hole is the centre of a star of correlations that
 # the data leave unoriented, and a flat prior over graphs then favours arrows away from the centre. What the spirals' data show is that the
 # black-hole mass is the *hub*, not that it is the *cause*. The lenticulars' direction depends on how columns are scaled. And on simulated galaxies cut to 35, the method
-# usually fails to find the direction that thousands of them show. None of this is an error of the paper, whose marginals are what they
+# mostly fails to find the direction that thousands of them show in two of three samples. None of this is an error of the paper, whose marginals are what they
 # claim to be; it is what a marginal of .6 or .8 means at this size.
 
 # %% [markdown]
