@@ -119,6 +119,18 @@ def test_no_other_column_is_taken_for_a_copy(seed: int, rows: int, n: int, offse
     np.testing.assert_array_equal(check_data(X), X)
 
 
+def test_three_rows_may_be_close_by_chance() -> None:
+    X = np.array([[0.0, 0.0], [1.0, 1.0], [3.0, 3.0 + 1e-6]])  # correlation 1 - 1e-13
+    assert 1 - np.corrcoef(X.T)[0, 1] < 1e-12
+    check_data(X)
+
+
+def test_a_copy_far_from_zero_is_one() -> None:
+    x = np.random.default_rng(0).normal(size=30)
+    with pytest.raises(DataMatrixError, match="column 2 of 2 is a copy of column 1 of 2"):
+        check_data(np.column_stack([x, 1e7 + x]))
+
+
 def test_two_rows_make_all_columns_copies_and_are_not_called_so() -> None:
     check_data(GOOD[:2])
 

@@ -110,7 +110,8 @@ def figures(settings: Settings, results: list[list[Calibrated]]) -> dict[str, Fi
     fig, ax = plt.subplots(figsize=(5.6, 4.6))
     ax.plot([0, 1], [0, 1], color="0.3", lw=0.8)
     styles = {AS_DRAWN: ("o", PALETTE[4]), STANDARDISED: ("s", PALETTE[1])}
-    for found, line in zip(results, ("-", "--", ":", "-."), strict=False):
+    for k, found in enumerate(results):
+        line = ("-", "--", ":", "-.")[k % 4]
         for r in found:
             marker, colour = styles[r.label]
             ax.errorbar(

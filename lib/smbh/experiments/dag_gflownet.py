@@ -304,9 +304,10 @@ def draw_learned(best: Learned, curves: list[Curve]) -> Figure:
     left.plot([0, 1], [0, 1], color="0.3", lw=0.8)
     left.set(xlabel="exact marginal", ylabel="DAG-GFlowNet marginal", xlim=(0, 1), ylim=(0, 1))
     left.legend(fontsize=8)
-    for k, curve in enumerate(curves):
+    sizes = list(dict.fromkeys(curve.n for curve in curves))
+    for curve in curves:
         name = f"{TYPE_SHORT[curve.kind]}, n = {curve.n}"
-        line = ("-", "--", ":", "-.")[k // 2 % 4]
+        line = ("-", "--", ":", "-.")[sizes.index(curve.n) % 4]
         right.plot(
             *zip(*curve.points, strict=True), line, marker="o", ms=4, color=COLOURS[curve.kind], label=name
         )
