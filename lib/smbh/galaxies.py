@@ -128,10 +128,6 @@ class Sample:
         )
         return Sample(self.names, tuple(variables), self.values[:, index], errors, truth)
 
-    def frame(self) -> pd.DataFrame:
-        """The values as a data frame with the galaxies' names as index."""
-        return pd.DataFrame(self.values, columns=list(self.variables), index=list(self.names))
-
 
 @dataclass(frozen=True)
 class Galaxies:
