@@ -335,9 +335,9 @@ def _adjacency(masks: Masks) -> NDArray[np.bool_]:
     return (masks[:, None, :] >> np.arange(masks.shape[1])[:, None] & 1).astype(bool)
 
 
-def _share(indicator: NDArray[np.bool_], weights: Array | None, importance: Array) -> EdgeShares:
-    """Self-normalised mean of ``indicator`` (K, n, n) under weights * importance, and its error for samples."""
-    w = importance if weights is None else importance * weights
+def _share(indicator: NDArray[np.bool_], weights: Array | None) -> EdgeShares:
+    """Self-normalised mean of ``indicator`` (K, n, n) under ``weights``, or of samples, then with its error."""
+    w = np.ones(len(indicator)) if weights is None else weights
     w = w / w.sum()
     share = np.einsum("g,gij->ij", w, indicator)
     if weights is not None:
@@ -363,10 +363,9 @@ def edge_shares(parents: ArrayLike, weights: ArrayLike | None = None) -> tuple[E
     classes = classify(masks)
     edges = _adjacency(masks)
     given = None if weights is None else np.asarray(weights, dtype=np.float64)
-    equal = np.ones(len(masks))
     compelled = edges & classes.compelled[classes.member_of]
     reversible = edges & classes.reversible[classes.member_of]
-    return _share(compelled, given, equal), _share(reversible, given, equal)
+    return _share(compelled, given), _share(reversible, given)
 
 
 def shd(parents: ArrayLike, reference: ArrayLike) -> NDArray[np.int64]:

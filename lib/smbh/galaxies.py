@@ -9,7 +9,6 @@ Data: ZehaoJin/causalbh, CC BY 4.0, cite Jin et al. 2025, ApJ 979, 212.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pandas as pd
 
 from lib import numeric_files
 from lib.datasets import DataError
+from lib.numeric_files import numbers
 from lib.profiles import choose, nearest, setting, settings_class
 from lib.random_streams import stream
 from lib.records import Run
@@ -202,9 +202,9 @@ def read_table(path: Path, variables: Sequence[str], symbols: Mapping[str, str] 
         DataError: for an empty or ragged file, a missing or repeated column, a value that is missing or not a finite number, a
             column that is constant or the copy of another one, a single row, or a galaxy that stands twice.
     """
-    frame = _read_csv(path, header=0)
+    frame = numeric_files.read_table(path, DataError)
     columns = [symbols[v] for v in variables]
-    values = _numbers(frame, columns, path.name)
+    values = numbers(frame, columns, path.name, DataError)
     names = frame["Galaxy"] if "Galaxy" in frame else [f"row {i + 1}" for i in range(len(frame))]
     try:
         return Sample(tuple(map(str, names)), tuple(variables), check_data(values, columns))
@@ -275,36 +275,6 @@ def check_equal(a: Sample, b: Sample, what: str, names: bool = True) -> None:
     if gap.max() > 1e-12:
         row, column = np.unravel_index(gap.argmax(), gap.shape)
         raise DataError(f"{what} differ in {a.names[row]}, {a.variables[column]}, by {gap.max():.3g}")
-
-
-def _read_csv(path: Path, header: int) -> pd.DataFrame:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [row for row in csv.reader(file) if row]
-    if len(lines) <= header + 1:
-        raise DataError(f"{path.name}: the file is empty or truncated ({len(lines)} lines)")
-    width = len(lines[header])
-    for name, times in Counter(lines[header]).items():
-        if name and times > 1:
-            raise DataError(f"{path.name}: column {name!r} stands {times} times in the file")
-    for number, row in enumerate(lines[header:], start=header + 1):
-        if len(row) != width:
-            raise DataError(
-                f"{path.name}: line {number} has {len(row)} fields instead of {width}; truncated?"
-            )
-    return pd.read_csv(path, header=header, encoding="utf-8-sig")
-
-
-def _numbers(frame: pd.DataFrame, columns: Sequence[str], where: str) -> np.ndarray:
-    for column in columns:
-        if column not in frame:
-            raise DataError(f"{where}: column {column!r} is missing{nearest(column, frame.columns)}")
-        numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~np.isfinite(numbers))
-        if bad.size:
-            raise DataError(
-                f"{where}: column {column!r}, data row {bad[0] + 1}: value is missing or not a number"
-            )
-    return frame[list(columns)].apply(pd.to_numeric).to_numpy(dtype=float, copy=True)
 
 
 # The stand-in ------------------------------------------------------------------------------------------------------------

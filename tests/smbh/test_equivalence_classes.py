@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.datasets import local_path
 from lib.smbh.bge_score import log_scores, standardise
 from lib.smbh.dag_posterior import dag_posterior
 from lib.smbh.dag_sampling import sample_dags
 from lib.smbh.data_matrix import DataMatrixError
-from lib.smbh.equivalence_classes import class_uniform_edges, classify, edge_shares, shd, top_classes
+from lib.smbh.equivalence_classes import classify, edge_shares, shd, top_classes
 from lib.smbh.top_dags import top_dags
 from tests.smbh.plain_dags import all_dags, dag_log_scores, equivalent, posterior, random_table, to_masks
 
@@ -133,19 +134,6 @@ def test_compelled_and_reversible_shares_add_up_to_the_edges() -> None:
         assert (np.abs(sampled.share - exact.share) <= 5 * error + 1e-9).all()
         common = exact.share > 0.05
         np.testing.assert_allclose(sampled.standard_error[common], error[common], rtol=0.1)
-
-
-def test_class_uniform_posterior() -> None:
-    rng = np.random.default_rng(4)
-    scores = log_scores(standardise(rng.normal(size=(25, 4)) @ rng.normal(size=(4, 4))))
-    labels = equivalent(4)
-    p = np.exp(dag_log_scores(scores) - dag_log_scores(scores).max()) / np.bincount(labels)[labels]
-    expected = np.einsum("g,gij->ij", p / p.sum(), all_dags(4))
-    everything = top_dags(scores, 1e-14)
-    exact = class_uniform_edges(everything.parents, np.exp(everything.log_probability))
-    np.testing.assert_allclose(exact.share, expected, atol=1e-9)
-    sampled = class_uniform_edges(sample_dags(scores, 20_000, np.random.default_rng(1)))
-    assert (np.abs(sampled.share - expected) <= 5 * sampled.standard_error + 1e-9).all()
 
 
 def test_shd_counts_a_reversed_edge_once() -> None:
