@@ -151,6 +151,11 @@ class Run(Generic[Settings]):
         """
         return self.settings.of(kind)  # type: ignore[attr-defined]
 
+    @property
+    def checkpoint_every(self) -> int | None:
+        """Steps between checkpoints of a training of this run; None for none."""
+        return values_of(self.settings)["checkpoint_every"]
+
     def seeds(self, n: int) -> list[int]:
         """The ``n`` seeds of this run's repetitions: seed, seed + 1, …"""
         return [self.seed + i for i in range(n)]
@@ -236,6 +241,14 @@ class Run(Generic[Settings]):
     def verdicts(self) -> dict[str, Verdict]:
         """Claim id → verdict, by the rules of the ledger."""
         return claims.ledger(self.slug).judge(self.measurements, self.profile, self.data_source)
+
+    def measured(self, names: Mapping[str, str]) -> list[dict[str, str]]:
+        """Rows for a table of numbers: what each is in words → its metric. What this run did not measure is left out."""
+        return [
+            {"number": words, "measured": claims.format_measurement(self.measurements[name])}
+            for words, name in names.items()
+            if name in self.measurements
+        ]
 
     def claims_table(self) -> Rendered:
         """The table of claims: reported, measured, rule, verdict."""
