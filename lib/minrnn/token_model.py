@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning
 import torch
@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from lib.minrnn.blocks import Backbone, parameter_groups
 from lib.minrnn.token_data import IGNORE, Batch
-from lib.records import Run
 from lib.training import fit, make_trainer
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 
 @dataclass(frozen=True)
@@ -224,17 +226,15 @@ def train_tokens(
     name: str,
     job: Any,
     evaluate_every: int,
-    checkpoint_every: int | None = None,
     precision: str = "32-true",
 ) -> list[History]:
     """Train a :class:`TokenModel` (or a stack of them) on ``data``.
 
     Args:
-        run: device and output folder.
+        run: device, output folder and steps between checkpoints.
         name: names the training's checkpoints, in this run alone.
         job: what the data are made of, and what distinguishes the models beside their architecture and optimisation.
         evaluate_every: steps between evaluations on ``data.evaluation``.
-        checkpoint_every: steps between checkpoints, None for none.
         precision: Lightning's precision string.
 
     Returns:
@@ -249,7 +249,7 @@ def train_tokens(
         job=(model.architecture, optimisation, evaluate_every, job),
         gradient_clip=optimisation.clip,
         precision=precision,
-        checkpoint_every=checkpoint_every,
+        checkpoint_every=run.checkpoint_every,
         callbacks=[evaluations],
     )
     fit(trainer, model, data)

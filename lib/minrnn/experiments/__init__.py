@@ -1,0 +1,1 @@
+"""The chapter's experiments, one module each; :mod:`lib.experiment` says what a module offers."""
