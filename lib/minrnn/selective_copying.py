@@ -6,25 +6,31 @@ among T, blanks elsewhere, then M tokens 0; the targets are the data tokens in o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.kept_results import Array
 from lib.minrnn.mixers import MinGRU
 from lib.minrnn.seed_stack import SeedStack, StackedBatches, stackable
 from lib.minrnn.token_data import IGNORE, Batch, GeneratedData
 from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
-from lib.records import Run
+from lib.profiles import ParameterError, setting, settings_class
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 VOCABULARY = 16
 BLANK = 15
 PREDICT = 0
 N_DATA_SYMBOLS = 14
 CHANCE = 1 / N_DATA_SYMBOLS
+EVALUATION_BATCH = 512
 
 
 def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generator) -> Batch:
@@ -57,33 +63,61 @@ def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generat
     return tokens, targets
 
 
-def copying_data(
-    batch: int, length: int, n_data: int, seed: int, evaluation_sequences: int, evaluation_batch: int = 512
-) -> GeneratedData:
-    """Fresh training batches and a fixed evaluation set of ``evaluation_sequences`` sequences of their own.
+def copying_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the batch and the M answers of [argmax logits = token]; chance is 1/14.
 
     Args:
-        batch: training sequences per step. length: T. n_data: M. seed: of both streams.
-        evaluation_sequences: size of the evaluation set, in batches of at most ``evaluation_batch``.
+        logits: (B, T + M, 16). targets: (B, T + M), :data:`IGNORE` where no answer is asked for.
     """
-    size = min(evaluation_batch, evaluation_sequences)
+    asked = targets != IGNORE
+    return (logits.argmax(-1)[asked] == targets[asked]).float().mean()
+
+
+@settings_class
+class CopyingSettings:
+    """Sizes of the task and of a training on it: what every experiment with selective copying sets."""
+
+    length: int = setting(16, "tokens", "T, positions among which the data are scattered", 4096, least=1)
+    data_tokens: int = setting(5, "tokens", "M, data tokens to copy", 16, least=1)
+    width: int = setting(64, "channels", "width d of the model", 64, least=1)
+    expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6, above=0)
+    batch: int = setting(32, "sequences", "training sequences per step", 64, least=1)
+    learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4, above=0)
+    warmup: int = setting(30, "steps", "linear warm-up of the rate", 0, least=0)
+    seeds: int = setting(3, "seeds", "repetitions of every model", "3 (± given)", least=1)
+    evaluation_sequences: int = setting(192, "sequences", "evaluation set of every seed", 12_800, least=1)
+    evaluate_every: int = setting(50, "steps", "steps between evaluations", 1000, least=1)
+    gate_bias: float = setting(-1.5, "1", "added to minGRU's gate z at the start (negative remembers)", 0.0)
+    forget_bias: float = setting(1.5, "1", "added to minLSTM's forget gate at the start", 3.0)
+    state_size: int = setting(4, "1", "state size N of S6 and of the S4-type control", 16, least=1)
+
+    def __post_init__(self) -> None:
+        if self.data_tokens > self.length:
+            raise ParameterError(f"data_tokens={self.data_tokens} must be at most length={self.length}")
+
+    def mixer_options(self, mixer: str) -> tuple[tuple[str, Any], ...]:
+        """Further arguments of ``mixer`` on this task; minLSTM has un-normalised gates, as in the released code."""
+        if mixer == "min_gru":
+            return (("gate_bias", self.gate_bias),)
+        if mixer == "min_lstm":
+            return (("normalised", False), ("forget_bias", self.forget_bias))
+        return (("d_state", self.state_size),)
+
+
+def copying_data(settings: CopyingSettings, seed: int) -> GeneratedData:
+    """Fresh training batches, and a fixed evaluation set of its own in batches of at most :data:`EVALUATION_BATCH`.
+
+    Args:
+        seed: of both streams.
+    """
+    size = min(EVALUATION_BATCH, settings.evaluation_sequences)
+    length, data_tokens = settings.length, settings.data_tokens
     return GeneratedData(
-        lambda generator: copying_batch(batch, length, n_data, generator),
-        lambda generator: copying_batch(size, length, n_data, generator),
+        lambda generator: copying_batch(settings.batch, length, data_tokens, generator),
+        lambda generator: copying_batch(size, length, data_tokens, generator),
         seed,
-        evaluation_batches=-(-evaluation_sequences // size),
+        evaluation_batches=-(-settings.evaluation_sequences // size),
     )
-
-
-@dataclass(frozen=True)
-class CopyingTask:
-    """Size of the task: T, M, training sequences per step, evaluation sequences and steps between evaluations."""
-
-    length: int
-    n_data: int
-    batch: int
-    evaluation_sequences: int
-    evaluate_every: int
 
 
 @dataclass(frozen=True)
@@ -100,8 +134,8 @@ class CopyingResult:
     seed: int
     history: History
     parameters: int
-    sequence: np.ndarray | None = None
-    openings: np.ndarray | None = None
+    sequence: Array | None = None
+    openings: Array | None = None
 
     @property
     def accuracy(self) -> float:
@@ -114,65 +148,60 @@ Variant = tuple[tuple[str, Any], ...]
 
 def train_copying(
     run: Run[Any],
-    task: CopyingTask,
-    architecture: Architecture,
-    optimisation: Optimisation,
+    settings: CopyingSettings,
+    mixer: str,
+    n_layers: int,
+    steps: int,
     seeds: Sequence[int],
+    *,
+    expansion: float | None = None,
     variants: Sequence[Variant] = ((),),
-    checkpoint_every: int | None = None,
-    experiment: str = "copying",
+    name: str = "copying",
 ) -> list[CopyingResult]:
     """Train one architecture with every seed and every variant of its options.
 
     Seeds and variants of minGRU and minLSTM train as one stack; other mixers train one by one, in the same way otherwise.
 
     Args:
+        steps: optimiser steps.
+        expansion: of the mixer's hidden width, where it is not that of the settings.
         variants: further mixer options that change initial values only, e.g. ``((("forget_bias", 3.0),), …)``.
-        experiment: what the training is part of; with length, mixer, layers and seed it names the checkpoints.
+        name: of the experiment; with length, mixer, layers and seed it names the checkpoints.
     """
-    members = [
-        (seed, replace(architecture, options=(*architecture.options, *variant)))
-        for variant in variants
-        for seed in seeds
-    ]
+    expansion = settings.expansion if expansion is None else expansion
+    base = Architecture(mixer, n_layers, settings.width, expansion, options=settings.mixer_options(mixer))
+    optimisation = Optimisation(steps, settings.learning_rate, settings.warmup)
+    members = [(seed, replace(base, options=(*base.options, *v))) for v in variants for seed in seeds]
     models, data = [], []
-    for seed, member in members:
+    for seed, architecture in members:
         torch.manual_seed(seed)
-        models.append(TokenModel(VOCABULARY, member, optimisation))
-        data.append(copying_data(task.batch, task.length, task.n_data, seed, task.evaluation_sequences))
-    label = f"{experiment}-T{task.length}-{architecture.mixer}-{architecture.n_layers}"
-    every = {"evaluate_every": task.evaluate_every, "checkpoint_every": checkpoint_every}
+        models.append(TokenModel(VOCABULARY, architecture, optimisation))
+        data.append(copying_data(settings, seed))
+    train = functools.partial(train_tokens, run, evaluate_every=settings.evaluate_every)
+    label = f"{name}-T{settings.length}-{mixer}-{n_layers}"
+    shown = data[0].evaluation[0][0][:1]  # (1, T + M)
     if len(models) > 1 and stackable(models[0]):
         stack = SeedStack(models)
-        histories = train_tokens(
-            run,
-            stack,
-            StackedBatches(data),
-            name=label,
-            job=(task, members),
-            **every,  # type: ignore[arg-type]
-        )
-        pictures = gate_openings(stack, data[0].evaluation[0][0][:1].expand(len(models), -1))
+        histories = train(stack, StackedBatches(data), name=label, job=(settings, members))
+        pictures = gate_openings(stack, shown.expand(len(models), -1))
     else:
         histories, pictures = [], []
-        for (seed, member), model, own in zip(members, models, data, strict=True):
-            changed = "".join(
-                f"-{option}{value}" for option, value in member.options[len(architecture.options) :]
-            )
-            name = f"{label}{changed}-seed{seed}"
-            histories += train_tokens(run, model, own, name=name, job=(task, seed), **every)  # type: ignore[arg-type]
-            pictures += gate_openings(model, data[0].evaluation[0][0][:1])
-    sequence = data[0].evaluation[0][0][0].numpy()
+        for (seed, architecture), model, own in zip(members, models, data, strict=True):
+            changed = "".join(f"-{o}{v}" for o, v in architecture.options[len(base.options) :])
+            histories += train(model, own, name=f"{label}{changed}-seed{seed}", job=(settings, seed))
+            pictures += gate_openings(model, shown)
     return [
         CopyingResult(
-            member,
+            architecture,
             seed,
             history,
             sum(p.numel() for p in model.parameters()),
-            None if picture is None else sequence,
+            None if picture is None else shown[0].numpy(),
             picture,
         )
-        for (seed, member), model, history, picture in zip(members, models, histories, pictures, strict=True)
+        for (seed, architecture), model, history, picture in zip(
+            members, models, histories, pictures, strict=True
+        )
     ]
 
 

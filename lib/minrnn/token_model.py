@@ -170,6 +170,19 @@ class History:
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
 
+    def accuracy_at(self, step: int | None = None) -> float:
+        """Accuracy, a share, at the last evaluation, or at the last one up to ``step``.
+
+        Raises:
+            ValueError: if there was no evaluation by then.
+        """
+        if step is None:
+            return self.accuracy[-1]
+        by_then = [a for s, a in zip(self.steps, self.accuracy, strict=True) if s <= step]
+        if not by_then:
+            raise ValueError(f"no evaluation up to step {step}; the first was at {self.steps[0]}")
+        return by_then[-1]
+
     def steps_to(self, threshold: float) -> int | None:
         """Steps at the first evaluation with accuracy ≥ ``threshold``, or None if there is none."""
         return next((s for s, a in zip(self.steps, self.accuracy, strict=True) if a >= threshold), None)

@@ -14,7 +14,8 @@ from lib.minrnn.selective_copying import (
     BLANK,
     PREDICT,
     VOCABULARY,
-    CopyingTask,
+    CopyingSettings,
+    copying_accuracy,
     copying_batch,
     copying_data,
     gate_openings,
@@ -62,14 +63,15 @@ def test_an_untrained_model_guesses() -> None:
 
 
 def test_training_data_are_fresh_and_evaluation_data_are_others() -> None:
-    data = copying_data(4, 10, 3, seed=0, evaluation_sequences=4)
+    settings = CopyingSettings(batch=4, length=10, data_tokens=3, evaluation_sequences=4)
+    data = copying_data(settings, 0)
     stream = iter(data.stream())
     first, second = next(stream), next(stream)
     assert not torch.equal(first[0], second[0])
     assert not torch.equal(first[0], data.evaluation[0][0])
     resumed = next(iter(data.stream(first_step=1)))
     assert torch.equal(resumed[0], second[0])
-    assert not torch.equal(next(iter(copying_data(4, 10, 3, 1, 4).stream()))[0], first[0])
+    assert not torch.equal(next(iter(copying_data(settings, 1).stream()))[0], first[0])
 
 
 @pytest.mark.parametrize(("length", "n_data", "batch"), [(3, 4, 1), (3, 0, 1), (3, 2, 0)])
@@ -93,16 +95,12 @@ def test_gates_of_layer_one_see_the_token_only_and_those_of_layer_two_its_past()
 
 
 def accuracies(tmp_path: Path, mixer: str, layers: int, steps: int, seeds: list[int]) -> list[float]:
-    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path)
-    options = {
-        "min_gru": (("gate_bias", -1.5),),
-        "min_lstm": (("normalised", False), ("forget_bias", 1.5)),
-        "diagonal_ssm": (("d_state", 4),),
-    }[mixer]
+    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
+    settings = CopyingSettings(evaluation_sequences=256, evaluate_every=steps)
     expansion = 1.0 if mixer == "diagonal_ssm" else 2.0
-    task = CopyingTask(16, 5, 32, 256, steps)
-    architecture = Architecture(mixer, layers, 64, expansion, options=options)
-    return [r.accuracy for r in train_copying(run, task, architecture, Optimisation(steps, 5e-3, 30), seeds)]
+    return [
+        r.accuracy for r in train_copying(run, settings, mixer, layers, steps, seeds, expansion=expansion)
+    ]
 
 
 def test_two_layers_learn_in_the_time_in_which_one_does_not(tmp_path: Path) -> None:
