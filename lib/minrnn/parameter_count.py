@@ -8,9 +8,11 @@ from torch import nn
 
 from lib.minrnn.mixers import make_mixer
 
-ALPHAS = (1, 2, 3, 4)
-# Percentages that section 3 of the paper prints for α = 1..4.
-REPORTED = {"minGRU": (33, 22, 17, 13), "minLSTM": (38, 25, 19, 15)}
+# Percentages that section 3 of the paper prints, by cell and α.
+REPORTED = {
+    "minGRU": {1: 33, 2: 22, 3: 17, 4: 13},
+    "minLSTM": {1: 38, 2: 25, 3: 19, 4: 15},
+}
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,17 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def parameter_shares(d_x: int = 64) -> list[Share]:
+def parameter_shares(d_x: int) -> list[Share]:
     """Count minGRU against ``nn.GRU`` and minLSTM against ``nn.LSTM``, without biases, for α = 1..4.
 
     Only the cells' own weights are counted: the gate and candidate maps (2·d_h·d_x and 3·d_h·d_x), without the projection that
     a block puts behind the cell.
+
+    Args:
+        d_x: width of the cells' input.
     """
     shares = []
-    for i, alpha in enumerate(ALPHAS):
+    for alpha in REPORTED["minGRU"]:
         d_h = alpha * d_x
         for cell, mixer, full, formula in (
             ("minGRU", "min_gru", nn.GRU(d_x, d_h, bias=False), 2 / (3 * (1 + alpha))),
@@ -55,5 +60,6 @@ def parameter_shares(d_x: int = 64) -> list[Share]:
         ):
             minimal = make_mixer(mixer, d_x, float(alpha), bias=False, learned_h0=False)
             projection = minimal.get_submodule("project_in")
-            shares.append(Share(cell, alpha, count(projection), count(full), formula, REPORTED[cell][i]))
+            reported = REPORTED[cell][alpha]
+            shares.append(Share(cell, alpha, count(projection), count(full), formula, reported))
     return shares
