@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.minrnn.mixers import make_mixer
-from lib.minrnn.peak_memory import peak_bytes
+from lib.profiles import setting, settings_class
 
 # Name in the figures → mixer and its options.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -56,6 +56,19 @@ BASELINES = {
 FUSED_BYTES = {"minGRU": 36, "minLSTM": 48}
 
 
+@settings_class
+class EfficiencySettings:
+    """Sizes of the timed training step."""
+
+    lengths: tuple[int, ...] = setting(
+        (64, 256, 512, 1024), "steps", "lengths T that are timed", "64..4096", least=1, distinct=True
+    )
+    batch: int = setting(8, "sequences", "batch of the timed training step", 64, least=1)
+    width: int = setting(64, "channels", "width d of the timed cells", "not found", least=1)
+    repeats: int = setting(8, "rounds", "timed rounds; every round times every model once", least=1)
+    half_precision: bool = setting(False, "1", "time bfloat16 as well")
+
+
 @dataclass(frozen=True)
 class Timing:
     """One timed training step: model, length T, round of the measurement, seconds."""
@@ -63,6 +76,15 @@ class Timing:
     model: str
     length: int
     round: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyLimit:
+    """Seconds that moving the bytes of one model's training step takes at length T."""
+
+    model: str
+    length: int
     seconds: float
 
 
@@ -124,33 +146,40 @@ def copy_limit(
     return FUSED_BYTES[model] / 8 * copy_seconds(batch * length * d, device, dtype)
 
 
+def copy_limits(settings: EfficiencySettings, device: torch.device) -> list[CopyLimit]:
+    """:func:`copy_limit` of minGRU and minLSTM in float32 at every length."""
+    return [
+        CopyLimit(model, length, copy_limit(model, settings.batch, length, settings.width, device))
+        for model in FUSED_BYTES
+        for length in settings.lengths
+    ]
+
+
 def time_models(
     models: Sequence[str],
-    lengths: Sequence[int],
-    batch: int,
-    d: int,
-    repeats: int,
+    settings: EfficiencySettings,
     device: torch.device,
+    seed: int,
     dtype: torch.dtype = torch.float32,
-    seed: int = 0,
 ) -> list[Timing]:
     """Time a training step of every model at every length.
 
     The first call (compilation, allocation) of each model at each length is not counted.
 
     Args:
-        models: names of :data:`MODELS`. lengths: T. batch: B. d: width. repeats: rounds. device, dtype: of the numbers.
+        models: names of :data:`MODELS`. device, dtype: of the numbers. seed: of weights and inputs.
     """
     torch.manual_seed(seed)
-    built = {name: build(name, d, device, dtype) for name in models}
+    built = {name: build(name, settings.width, device, dtype) for name in models}
     timings = []
-    for length in lengths:
-        x = torch.randn(batch, length, d, device=device, dtype=dtype, requires_grad=True)
+    for length in settings.lengths:
+        shape = (settings.batch, length, settings.width)
+        x = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
         # a GPU picks kernels by shape; a CPU compiles once, so a short call warms it up
-        warm_up = x if device.type == "cuda" else x[:, : min(lengths)]
+        warm_up = x if device.type == "cuda" else x[:, : min(settings.lengths)]
         for module in built.values():
             training_step(module, warm_up)
-        for i in range(repeats):
+        for i in range(settings.repeats):
             for name, module in built.items():
                 seconds = timed(partial(training_step, module, x), device)
                 timings.append(Timing(name, length, i, seconds))
