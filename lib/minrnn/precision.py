@@ -11,6 +11,17 @@ import torch
 from torch import Tensor
 
 from lib.minrnn.scan import g, linear_scan, log_space_scan
+from lib.profiles import setting, settings_class
+
+
+@settings_class
+class PrecisionSettings:
+    """Sizes of the comparison with extended precision."""
+
+    lengths: tuple[int, ...] = setting(
+        (64, 256, 1024, 4096), "steps", "lengths of the precision figure", least=1, distinct=True
+    )
+    width: int = setting(64, "channels", "channels of the precision figure", least=1)
 
 
 @dataclass(frozen=True)
@@ -65,16 +76,12 @@ def relative_error(found: Tensor, exact: np.ndarray) -> float:
 
 
 def precision_table(
-    lengths: Sequence[int],
-    width: int,
-    engines: Sequence[str],
-    seed: int,
-    device: torch.device | None = None,
+    settings: PrecisionSettings, engines: Sequence[str], seed: int, device: torch.device | None = None
 ) -> list[PrecisionPoint]:
     """Errors of all engines at all lengths on the same random gates; the engines run on ``device`` (the CPU if None)."""
     points = []
-    for length in lengths:
-        k, v = random_gates(length, width, seed)
+    for length in settings.lengths:
+        k, v = random_gates(length, settings.width, seed)
         exact = exact_states(k, v)
         log_decay = float(torch.nn.functional.softplus(k.double()).sum(1).max())
         for engine in engines:
