@@ -9,17 +9,19 @@ negative eigenvalue (a_t = −1 on a one, +1 on a zero) flips a sign instead, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lib.minrnn.token_data import EVALUATION, IGNORE, Batch, GeneratedData, generator_at
 from lib.minrnn.token_model import Architecture, Optimisation, TokenModel, train_tokens
-from lib.profiles import nearest
-from lib.records import Run
+from lib.profiles import nearest, setting, settings_class
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 
 @dataclass(frozen=True)
@@ -140,64 +142,86 @@ def formal_batch(task: FormalTask, batch: int, length: int, generator: torch.Gen
     return tokens, targets
 
 
-def formal_data(
-    task: FormalTask, batch: int, longest: int, seed: int, test_length: int, test_sequences: int
-) -> GeneratedData:
-    """Training batches with one length each, uniform on 1..``longest``; evaluation strings of ``test_length``."""
+@settings_class
+class FormalSettings:
+    """Sizes of the tasks and of a training on them."""
+
+    tasks: tuple[str, ...] = setting(
+        ("parity_check",), "names", "formal-language tasks", "seven tasks (v3)", among=TASKS, distinct=True
+    )
+    width: int = setting(32, "channels", "width", 256, least=1)
+    steps: int = setting(400, "steps", "optimiser steps", 500_000, least=1)
+    batch: int = setting(64, "strings", "strings per step", 128, least=1)
+    learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4, above=0)
+    warmup: int = setting(20, "steps", "linear warm-up of the rate", least=0)
+    longest: int = setting(40, "symbols", "longest training string", 40, least=1, most=LONGEST)
+    test_lengths: tuple[int, ...] = setting(
+        (20, 40, 100, 256), "symbols", "test lengths", "40..256", least=1, most=LONGEST, distinct=True
+    )
+    test_sequences: int = setting(256, "strings", "test strings of each length", least=1)
+    seeds: int = setting(3, "seeds", "repetitions of every model", least=1)
+
+
+def formal_data(task: FormalTask, settings: FormalSettings, seed: int) -> GeneratedData:
+    """Training batches with one length each, uniform on 1..``longest``; evaluation strings of the longest such length."""
 
     def draw(generator: torch.Generator) -> Batch:
-        length = int(torch.randint(1, longest + 1, (1,), generator=generator))
-        return formal_batch(task, batch, length, generator)
+        length = int(torch.randint(1, settings.longest + 1, (1,), generator=generator))
+        return formal_batch(task, settings.batch, length, generator)
 
     return GeneratedData(
-        draw, lambda generator: formal_batch(task, test_sequences, test_length, generator), seed
+        draw,
+        lambda generator: formal_batch(task, settings.test_sequences, settings.longest, generator),
+        seed,
     )
 
 
 @dataclass(frozen=True)
 class FormalResult:
-    """One trained model: accuracy in percent at each test length."""
+    """One trained model.
+
+    Attributes:
+        lengths: test lengths. accuracy: in percent, at each of them.
+    """
 
     task: str
     mixer: str
     n_layers: int
     seed: int
-    accuracy: dict[int, float]
+    lengths: tuple[int, ...]
+    accuracy: tuple[float, ...]
+
+    def accuracy_at(self, length: int) -> float:
+        """Accuracy in percent at one of the test lengths."""
+        return self.accuracy[self.lengths.index(length)]
 
 
 def train_formal(
-    run: Run[Any],
-    task_name: str,
-    architecture: Architecture,
-    optimisation: Optimisation,
-    *,
-    batch: int,
-    longest: int,
-    test_lengths: Sequence[int],
-    test_sequences: int,
-    seed: int,
-    checkpoint_every: int | None = None,
+    run: Run[Any], settings: FormalSettings, task_name: str, mixer: str, n_layers: int, seed: int
 ) -> FormalResult:
-    """Train one model on strings of up to ``longest`` symbols and test it at ``test_lengths``.
+    """Train one model on strings of up to ``longest`` symbols and test it at the test lengths.
+
+    The official setting clips no gradients; short trainings at a higher rate keep the clipping.
 
     Args:
-        task_name: one of :data:`TASKS`. batch: strings per step. test_sequences: strings per test length.
+        task_name: one of :data:`TASKS`. seed: of weights, training strings and test strings.
     """
     task = formal_task(task_name)
+    architecture = Architecture(mixer, n_layers, settings.width)
+    optimisation = Optimisation(settings.steps, settings.learning_rate, settings.warmup)
     torch.manual_seed(seed)
     model = TokenModel(task.vocabulary, architecture, optimisation)
-    data = formal_data(task, batch, longest, seed, longest, test_sequences)
     train_tokens(
         run,
         model,
-        data,
-        name=f"formal-{task_name}-{architecture.mixer}-{architecture.n_layers}-seed{seed}",
-        job=(task_name, batch, longest, test_sequences, seed),
-        evaluate_every=optimisation.steps,
-        checkpoint_every=checkpoint_every,
+        formal_data(task, settings, seed),
+        name=f"formal-{task_name}-{mixer}-{n_layers}-seed{seed}",
+        job=(task_name, settings, seed),
+        evaluate_every=settings.steps,
     )
-    accuracy = {}
-    for length in test_lengths:
-        strings = formal_batch(task, test_sequences, length, generator_at(seed, EVALUATION, length))
-        accuracy[length] = 100 * model.evaluate([strings])[0]["accuracy"]
-    return FormalResult(task_name, architecture.mixer, architecture.n_layers, seed, accuracy)
+    accuracy = []
+    for length in settings.test_lengths:
+        generator = generator_at(seed, EVALUATION, length)
+        strings = formal_batch(task, settings.test_sequences, length, generator)
+        accuracy.append(100 * model.evaluate([strings])[0]["accuracy"])
+    return FormalResult(task_name, mixer, n_layers, seed, settings.test_lengths, tuple(accuracy))

@@ -4,13 +4,27 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from lib.minrnn.formal_languages import TASKS, formal_batch, formal_data, formal_task, train_formal
+from lib.experiment import Machine, Work
+from lib.minrnn.experiments import formal_languages as experiment
+from lib.minrnn.formal_languages import (
+    TASKS,
+    FormalResult,
+    FormalSettings,
+    formal_batch,
+    formal_data,
+    formal_task,
+    train_formal,
+)
 from lib.minrnn.scan import linear_scan
 from lib.minrnn.token_data import IGNORE
-from lib.minrnn.token_model import Architecture, Optimisation
+from lib.profiles import ParameterError, put_together
+from lib.records import Run
+
+PROFILES = put_together({"formal": experiment}, {n: Machine(workers=1) for n in experiment.PROFILES})
 
 
 def plain_answer(task: str, string: list[int]) -> list[int]:
@@ -56,7 +70,8 @@ def test_answers_equal_those_of_plain_python(name: str, length: int) -> None:
 
 
 def test_a_training_batch_has_one_length_and_lengths_vary() -> None:
-    stream = iter(formal_data(formal_task("parity_check"), 4, 10, 0, 10, 4).stream())
+    settings = FormalSettings(batch=4, longest=10, test_sequences=4)
+    stream = iter(formal_data(formal_task("parity_check"), settings, seed=0).stream())
     lengths = {next(stream)[0].shape[1] - 1 for _ in range(60)}
     assert lengths == set(range(1, 11))
 
@@ -69,16 +84,90 @@ def test_a_sign_that_flips_computes_parity_at_any_length() -> None:
 
 @pytest.mark.slow
 def test_the_tanh_variant_extrapolates_parity_and_min_gru_does_not(tmp_path: Path) -> None:
-    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path)
+    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
+    settings = FormalSettings(steps=750, test_lengths=(256,))
     accuracy = {}
     for mixer in ("tanh_gate", "min_gru"):
-        result = train_formal(
-            run, "parity_check", Architecture(mixer, 1, 32), Optimisation(750, 5e-3, 20), batch=64, longest=40,
-            test_lengths=(256,), test_sequences=256, seed=0,
-        )  # fmt: skip
-        accuracy[mixer] = result.accuracy[256]
+        result = train_formal(run, settings, "parity_check", mixer, 1, seed=0)
+        accuracy[mixer] = result.accuracy_at(256)
     assert accuracy["tanh_gate"] > 95
     assert accuracy["min_gru"] < 65
+
+
+def start(profile: str, out_dir: Path, **overrides: object) -> Run:
+    return Run.start(
+        "minrnn", PROFILES, profile=profile, accelerator="cpu", out_dir=out_dir, overrides=overrides
+    )
+
+
+SMALL = {
+    "formal_width": 4,
+    "formal_steps": 1,
+    "formal_batch": 2,
+    "formal_seeds": 1,
+    "formal_test_lengths": [9, 5],
+    "formal_test_sequences": 3,
+}
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_a_run_measures_parity_at_the_longest_strings_and_draws_every_task(
+    profile: str, tmp_path: Path
+) -> None:
+    run = start(profile, tmp_path, **SMALL)
+    results = Work(run).finish(experiment)
+    settings = run.of(FormalSettings)
+    assert set(run.measurements) == set(experiment.metrics(settings))
+    assert ("formal_language_accuracy_mean" in run.measurements) == (profile == "paper")
+    gru = next(r for r in results if (r.task, r.mixer) == ("parity_check", "gru"))
+    assert run.measurements["parity_accuracy_gru_1"].values == (gru.accuracy_at(9),)
+    drawn = experiment.figures(settings, results)
+    assert list(drawn) == list(settings.tasks)
+    for figure in drawn.values():
+        assert len(figure.axes[0].get_legend().get_texts()) == len(experiment.MODELS)
+    plt.close("all")
+
+
+def test_the_mean_over_tasks_is_paired_by_seed(tmp_path: Path) -> None:
+    run = start("paper", tmp_path, **{**SMALL, "formal_seeds": 2})
+    results = [
+        FormalResult(task, mixer, layers, seed, (9, 5), (10.0 * seed, 10.0 * seed + layers))
+        for task in TASKS
+        for mixer, layers in experiment.MODELS
+        for seed in (1, 0)
+    ]
+    experiment.measure(run, results)
+    assert run.measurements["formal_language_accuracy_mean"].values == (1.0, 11.0)
+
+
+def test_without_parity_nothing_is_said_about_it(tmp_path: Path) -> None:
+    run = start("smoke", tmp_path, formal_tasks=["even_pairs"])
+    assert experiment.metrics(run.of(FormalSettings)) == []
+    experiment.measure(run, [])
+    assert not run.measurements
+
+
+def test_warm_up_and_models_are_the_same_for_every_job(tmp_path: Path) -> None:
+    jobs = experiment.jobs(start("gpu", tmp_path))
+    assert len({job.args[1] for job in jobs}) == 1
+    assert len({job.args[2:] for job in jobs}) == len(jobs) == 3 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"formal_tasks": ["nope"]}, "formal_tasks=.* 'nope' is not one of"),
+        ({"formal_tasks": ["parity_chek"]}, "did you mean 'parity_check'"),
+        ({"formal_tasks": ["majority", "majority"]}, "names one of them twice"),
+        ({"formal_test_lengths": [300]}, "formal_test_lengths=.* must be at most 256"),
+        ({"formal_longest": 0}, "formal_longest=0 must be at least 1"),
+        ({"formal_learning_rate": 0}, "formal_learning_rate=0.* must be above 0"),
+    ],
+)
+def test_wrong_settings_are_one_line(overrides: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=message):
+        start("default", tmp_path / "x", **overrides)
+    assert not (tmp_path / "x").exists()
 
 
 def test_errors_are_one_clear_line() -> None:
