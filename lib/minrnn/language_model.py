@@ -1,20 +1,19 @@
-"""Characters of Shakespeare (Fig. 2): the text, its split, its windows, and the losses that a model must beat."""
+"""Character models of Fig. 2 on windows of a text, and the choice of their learning rates on an inner split of its training part."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lib.datasets import DataError
+from lib.minrnn.character_text import CharacterText, bigram_loss, inner_split, text_from, windows
 from lib.minrnn.mixers import CausalAttention
 from lib.minrnn.token_data import (
     EVALUATION,
@@ -23,98 +22,86 @@ from lib.minrnn.token_data import (
     generator_at,
 )
 from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
-from lib.records import Run
-from lib.tiny_shakespeare import TRAIN_SHARE, read_plays
+from lib.profiles import ParameterError, setting, settings_class
+
+if TYPE_CHECKING:
+    from lib.records import Run
+
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class CharacterText:
-    """A text as numbers, split in time order.
+class Recipe:
+    """What tells the models of Fig. 2 apart; the rest of a block is the same for all.
 
     Attributes:
-        alphabet: the distinct characters, sorted; a character's number is its place.
-        train, test: character numbers, int64, (N_train,) and (N_test,): the first 90 % and the rest, without overlap.
+        mixer: see :mod:`lib.minrnn.mixers`. expansion: hidden width of the mixer over d.
+        conv: taps of the causal convolution before each mixer; None for none.
     """
 
-    alphabet: str
-    train: Tensor
-    test: Tensor
-
-    @classmethod
-    def from_string(cls, text: str) -> CharacterText:
-        """Number the characters of ``text`` and split it at int(0.9·n).
-
-        Raises:
-            DataError: for a text too short to be split into two non-empty parts.
-        """
-        if len(text) < 2:
-            raise DataError(f"the text has {len(text)} characters; at least 2 are needed")
-        alphabet = "".join(sorted(set(text)))
-        number = {character: i for i, character in enumerate(alphabet)}
-        codes = torch.tensor([number[character] for character in text])
-        cut = int(TRAIN_SHARE * len(text))
-        return cls(alphabet, codes[:cut], codes[cut:])
-
-    @classmethod
-    def from_file(cls, path: Path) -> CharacterText:
-        """Read a UTF-8 text file.
-
-        Raises:
-            DataError: if the file is not text, or too short to be split into two non-empty parts.
-        """
-        return cls.from_string(read_plays(path, least=2))
-
-    def decode(self, codes: Tensor) -> str:
-        """Character numbers (N,) as a string."""
-        return "".join(self.alphabet[int(i)] for i in codes)
+    mixer: str
+    expansion: float = 1.0
+    conv: int | None = None
 
 
-def standin_text(characters: int, seed: int) -> str:
-    """A seeded text in the shape of a play, for use where the real file cannot be had.
+MODELS = {
+    # these expansions give the recurrent models about as many weights as the Transformer with convolution has
+    "minGRU": Recipe("min_gru", 2.0, conv=4),
+    "minLSTM": Recipe("min_lstm", 1.5, conv=4),
+    "S6": Recipe("s6", 2.0),  # brings its own convolution
+    "Transformer": Recipe("attention"),
+    "Transformer + conv": Recipe("attention", conv=4),
+}
+"""The models of the text experiment by the name that readers see."""
 
-    Invented words (syllables, Zipf-distributed) make up speeches under speakers' names; it has spelling and layout to learn and
-    no meaning. Losses on it are not comparable with losses on Shakespeare.
 
-    Args:
-        characters: length of the text.
-        seed: of the word list and of the text.
-    """
-    rng = np.random.default_rng([seed, 65])
-    onsets, vowels, codas = (
-        [*"bcdfghklmnprstvw", "th", "sh"],
-        [*"aeiouy"],
-        ["", "n", "r", "s", "t", "ll", "ng"],
-    )
+@settings_class
+class TextSettings:
+    """Sizes of a language model, of its windows and of its training."""
 
-    def word() -> str:
-        n = 1 + rng.integers(3)
-        return "".join(
-            onsets[rng.integers(18)] + vowels[rng.integers(6)] + codas[rng.integers(7)]
-            for _ in range(n)  # type: ignore[call-overload]
+    width: int = setting(64, "channels", "width of the model", 384, least=1)
+    layers: int = setting(2, "layers", "depth", 3, least=1)
+    heads: int = setting(4, "heads", "attention heads of the Transformer", 6, least=1)
+    block: int = setting(64, "characters", "window", 256, least=2)
+    batch: int = setting(8, "windows", "windows per step", 64, least=1)
+    steps: int = setting(125, "steps", "optimiser steps of every model", 5000, least=1)
+    warmup: int = setting(20, "steps", "linear warm-up; a cosine to a tenth follows", least=0)
+    weight_decay: float = setting(0.05, "1", "AdamW's, on what the blocks do not exempt", least=0)
+    clip: float = setting(1.0, "1", "largest norm of a gradient", 0.25, above=0)
+    dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.2, least=0, below=1)
+    test_windows: int = setting(64, "windows", "evenly spaced test windows", least=1)
+    evaluate_every: int = setting(25, "steps", "steps between test losses", 25, least=1)
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ParameterError(f"heads={self.heads} does not divide width={self.width}")
+
+    def architecture(self, model: str) -> Architecture:
+        """The backbone of a model of :data:`MODELS`: [convolution] → mixer → MLP in every layer."""
+        recipe = MODELS[model]
+        attends = recipe.mixer == "attention"
+        return Architecture(
+            recipe.mixer,
+            self.layers,
+            self.width,
+            recipe.expansion,
+            conv=recipe.conv,
+            mlp="gelu",
+            dropout=self.dropout,
+            max_positions=self.block if attends else None,
+            options=(("heads", self.heads), ("dropout", self.dropout)) if attends else (),
         )
 
-    lexicon = [word() for _ in range(1500)]
-    weights = 1 / np.arange(1, 1501)
-    weights /= weights.sum()
-    speakers = [word().upper() for _ in range(12)]
-    parts: list[str] = []
-    length = 0
-    while length < characters:
-        lines = []
-        for _ in range(1 + rng.integers(6)):  # type: ignore[call-overload]
-            words = [lexicon[i] for i in rng.choice(1500, size=4 + rng.integers(5), p=weights)]  # type: ignore[call-overload]
-            words[0] = words[0].capitalize()
-            lines.append(" ".join(words) + ",;.!?"[rng.choice(5, p=[0.4, 0.1, 0.3, 0.1, 0.1])])
-        parts.append(f"{speakers[rng.integers(12)]}:\n" + "\n".join(lines) + "\n\n")
-        length += len(parts[-1])
-    return "".join(parts)[:characters]
-
-
-def windows(codes: Tensor, starts: Tensor, block: int) -> Batch:
-    """Cut windows: inputs codes[s : s+block] and targets one character further, both (len(starts), block)."""
-    index = starts[:, None] + torch.arange(block + 1)
-    cut = codes[index]
-    return cut[:, :-1].contiguous(), cut[:, 1:].contiguous()
+    def optimisation(self, learning_rate: float) -> Optimisation:
+        """The training of every model, at its own rate."""
+        return Optimisation(
+            self.steps,
+            learning_rate,
+            self.warmup,
+            cosine=True,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+        )
 
 
 class TextData(lightning.LightningDataModule):
@@ -122,24 +109,23 @@ class TextData(lightning.LightningDataModule):
 
     Args:
         text: the split text.
-        block: characters in a window.
-        batch: windows in a training step.
-        seed: of the training windows.
-        test_windows: number of test windows, the same for every model and seed; they do not overlap as long as
+        settings: length and number of windows. Test windows, the same for every model and seed, do not overlap as long as
             test_windows·(block + 1) characters fit.
+        seed: of the training windows.
 
     Raises:
         DataError: if a part of the text is shorter than one window.
     """
 
-    def __init__(self, text: CharacterText, block: int, batch: int, seed: int, test_windows: int) -> None:
+    def __init__(self, text: CharacterText, settings: TextSettings, seed: int) -> None:
         super().__init__()
+        block = settings.block
         for name, part in (("training", text.train), ("test", text.test)):
             if len(part) < block + 1:
                 raise DataError(f"the {name} text has {len(part)} characters, a window needs {block + 1}")
-        self.text, self.block, self.batch, self.seed = text, block, batch, seed
-        starts = torch.linspace(0, len(text.test) - block - 1, test_windows).long()
-        self.evaluation = [windows(text.test, some, block) for some in starts.split(64)]
+        self.text, self.block, self.batch, self.seed = text, block, settings.batch, seed
+        starts = torch.linspace(0, len(text.test) - block - 1, settings.test_windows).long()
+        self.evaluation = [windows(text.test, some, block) for some in starts.split(EVALUATION_BATCH)]
 
     def draw(self, generator: torch.Generator) -> Batch:
         """A batch of random training windows."""
@@ -149,19 +135,6 @@ class TextData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         first = self.trainer.global_step if self.trainer is not None else 0
         return DataLoader(GeneratedBatches(self.draw, self.seed, first), batch_size=None)
-
-
-def uniform_loss(text: CharacterText) -> float:
-    """Cross-entropy in nats of guessing every character alike: ln(size of the alphabet)."""
-    return math.log(len(text.alphabet))
-
-
-def bigram_loss(text: CharacterText) -> float:
-    """Test cross-entropy in nats of a table of add-one-smoothed character pairs counted on the training part."""
-    n = len(text.alphabet)
-    pairs = torch.bincount(text.train[:-1] * n + text.train[1:], minlength=n * n).reshape(n, n).double() + 1
-    log_p = (pairs / pairs.sum(dim=1, keepdim=True)).log()
-    return float(-log_p[text.test[:-1], text.test[1:]].mean())
 
 
 class LanguageModel(TokenModel):
@@ -192,16 +165,6 @@ class LanguageModel(TokenModel):
 
 
 @dataclass(frozen=True)
-class TextTask:
-    """Windows of ``block`` characters, ``batch`` of them per step, ``test_windows`` for the test loss every ``evaluate_every`` steps."""
-
-    block: int
-    batch: int
-    test_windows: int
-    evaluate_every: int
-
-
-@dataclass(frozen=True)
 class TextResult:
     """One trained language model.
 
@@ -209,6 +172,7 @@ class TextResult:
         model: name in the figures. seed: of weights and windows. learning_rate: peak rate. history: test losses.
         parameters: trainable numbers. tokens_per_step: characters read by one step.
         flops_per_token: floating-point operations of forward and backward per character, see :func:`flops_per_token`.
+        bigram_loss: of the text that it was trained on, see :func:`bigram_loss`.
         sample: a continuation by the trained model.
     """
 
@@ -219,7 +183,8 @@ class TextResult:
     parameters: int
     tokens_per_step: int
     flops_per_token: float
-    sample: str
+    bigram_loss: float
+    sample: str = ""
 
 
 def flops_per_token(model: LanguageModel, block: int) -> float:
@@ -238,133 +203,92 @@ def flops_per_token(model: LanguageModel, block: int) -> float:
     return float(6 * matrices + attention)
 
 
-def text_from(path: Path | None, standin_characters: int, seed: int) -> CharacterText:
-    """The real text at ``path``, or the seeded stand-in where ``path`` is None."""
-    if path is None:
-        return CharacterText.from_string(standin_text(standin_characters, seed))
-    return CharacterText.from_file(path)
-
-
-def inner_split(text: CharacterText) -> CharacterText:
-    """The training part alone, its last 5 % as the part to choose a learning rate on; the test part is not looked at."""
-    cut = int(0.95 * len(text.train))
-    return CharacterText(text.alphabet, text.train[:cut], text.train[cut:])
-
-
 def train_language_model(
     run: Run[Any],
+    settings: TextSettings,
     name: str,
     text: CharacterText,
-    task: TextTask,
-    architecture: Architecture,
-    optimisation: Optimisation,
+    learning_rate: float,
     seed: int,
     sample_characters: int = 0,
-    checkpoint_every: int | None = None,
     experiment: str = "text",
 ) -> TextResult:
     """Train one model on windows of ``text`` and measure its test loss along the way.
 
     Args:
-        name: of the model in the figures. sample_characters: length of the continuation to sample at the end, 0 for none.
+        name: of the model, see :data:`MODELS`. sample_characters: length of the continuation to sample at the end, 0 for none.
         experiment: what the training is part of; with model, rate and seed it names the checkpoints.
     """
-    if architecture.mixer == "attention":
-        architecture = replace(architecture, max_positions=task.block)
     torch.manual_seed(seed)
-    model = LanguageModel(len(text.alphabet), architecture, optimisation)
-    data = TextData(text, task.block, task.batch, seed, task.test_windows)
+    model = LanguageModel(
+        len(text.alphabet), settings.architecture(name), settings.optimisation(learning_rate)
+    )
+    data = TextData(text, settings, seed)
     (history,) = train_tokens(
         run,
         model,
         data,
-        name=f"{experiment}-{name}-rate{optimisation.learning_rate}-seed{seed}",
-        job=(text, task, seed),
-        evaluate_every=task.evaluate_every,
-        checkpoint_every=checkpoint_every,
+        name=f"{experiment}-{name}-rate{learning_rate}-seed{seed}",
+        job=(text, settings, seed),
+        evaluate_every=settings.evaluate_every,
     )
-    sample = ""
-    if sample_characters:
-        prompt = text.test[: task.block // 2]
-        if architecture.max_positions:  # a model with learned positions cannot go past the last of them
-            sample_characters = min(sample_characters, task.block - len(prompt))
-        sample = text.decode(model.sample(prompt, sample_characters, seed))
     return TextResult(
         name,
         seed,
-        optimisation.learning_rate,
+        learning_rate,
         history,
         sum(p.numel() for p in model.parameters()),
-        task.batch * task.block,
-        flops_per_token(model, task.block),
-        sample,
+        settings.batch * settings.block,
+        flops_per_token(model, settings.block),
+        bigram_loss(text),
+        continuation(model, text, settings.block // 2, sample_characters, seed),
     )
+
+
+def continuation(model: LanguageModel, text: CharacterText, prompt: int, characters: int, seed: int) -> str:
+    """``characters`` sampled behind the first ``prompt`` characters of the test text; fewer where learned positions end."""
+    positions = model.architecture.max_positions
+    if positions is not None:
+        characters = min(characters, positions - prompt)
+    return text.decode(model.sample(text.test[:prompt], characters, seed)) if characters > 0 else ""
 
 
 def choose_learning_rate(
     run: Run[Any],
+    settings: TextSettings,
     name: str,
     text: CharacterText,
-    task: TextTask,
-    architecture: Architecture,
-    optimisation: Optimisation,
     rates: Sequence[float],
     seed: int,
-    checkpoint_every: int | None = None,
 ) -> float:
     """The rate with the lowest loss on the inner split (:func:`inner_split`); a single rate is taken as it is.
 
-    Every model is tried with the same rates, steps and seed.
+    Every model is tried with the same steps and seed.
     """
     if len(rates) == 1:
         return rates[0]
-    losses = []
-    for rate in rates:
-        trial = replace(optimisation, learning_rate=rate)
-        result = train_language_model(
-            run,
-            name,
-            inner_split(text),
-            task,
-            architecture,
-            trial,
-            seed,
-            checkpoint_every=checkpoint_every,
-            experiment="rate",
-        )
-        losses.append(result.history.loss[-1])
+    inner = inner_split(text)
+    losses = [
+        train_language_model(run, settings, name, inner, rate, seed, experiment="rate").history.loss[-1]
+        for rate in rates
+    ]
     return rates[losses.index(min(losses))]
 
 
-def language_model_job(
+def train_seeds(
     run: Run[Any],
+    settings: TextSettings,
     name: str,
     path: Path | None,
-    task: TextTask,
-    architecture: Architecture,
-    optimisation: Optimisation,
-    rates: tuple[float, ...],
-    seeds: tuple[int, ...],
+    rates: Sequence[float],
+    seeds: Sequence[int],
     sample_characters: int = 0,
-    checkpoint_every: int | None = None,
 ) -> list[TextResult]:
-    """Choose the learning rate of one model with the first seed, then train it with every seed."""
-    text = text_from(path, 200_000, run.seed)
-    rate = choose_learning_rate(
-        run, name, text, task, architecture, optimisation, rates, seeds[0], checkpoint_every
-    )
-    chosen = replace(optimisation, learning_rate=rate)
+    """Choose the learning rate of one model with the first seed, then train it with every seed; the first one is sampled from."""
+    text = text_from(path, run.seed)
+    rate = choose_learning_rate(run, settings, name, text, rates, seeds[0])
+    lengths = [sample_characters, *[0] * (len(seeds) - 1)]
     return [
-        train_language_model(
-            run,
-            name,
-            text,
-            task,
-            architecture,
-            chosen,
-            seed,
-            sample_characters if seed == seeds[0] else 0,
-            checkpoint_every,
-        )
-        for seed in seeds
+        train_language_model(run, settings, name, text, rate, seed, length)
+        for seed, length in zip(seeds, lengths, strict=True)
     ]
