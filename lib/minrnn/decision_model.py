@@ -12,10 +12,9 @@ Logged metrics:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -27,21 +26,74 @@ from lib.minrnn.pendulum import (
     RETURN_SCALE,
     STEPS,
     TORQUE_LIMIT,
-    ScoreScale,
     Trajectories,
     collect,
     hanging_start,
     observe,
     pendulum_step,
+    score_scale,
 )
 from lib.minrnn.token_model import Architecture, Optimisation, adamw
-from lib.records import Run
+from lib.profiles import ParameterError, setting, settings_class
 from lib.training import fit, make_trainer
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 Window = tuple[Tensor, Tensor, Tensor, Tensor]
 """Returns-to-go (B, K, 1), observations (B, K, d), actions (B, K, k), and 1 at real steps, 0 at padding (B, K)."""
 
 MEMORYLESS = "memoryless"
+# Of the episodes of a data set, one in so many is kept for the action error.
+HELD_OUT_ONE_IN = 10
+HELD_OUT_WINDOWS = 256
+TARGET_PERCENTILE = 90.0
+MLP_MULTIPLE = 2.0
+
+
+@settings_class
+class DecisionSettings:
+    """Sizes of a decision model, of its training and of its evaluation."""
+
+    context: int = setting(10, "steps", "context K", 20, least=1)
+    width: int = setting(32, "channels", "width", 128, least=1)
+    layers: int = setting(2, "layers", "depth", 3, least=1)
+    heads: int = setting(4, "heads", "attention heads of the Transformer", least=1)
+    batch: int = setting(32, "windows", "windows per step", 64, least=1)
+    steps: int = setting(250, "steps", "optimiser steps of every model", 100_000, least=1)
+    learning_rate: float = setting(8e-3, "1", "AdamW's peak rate", 1e-4, above=0)
+    warmup: int = setting(20, "steps", "linear warm-up of the rate", least=0)
+    cosine: bool = setting(True, "1", "let the rate fall to a tenth along a cosine")
+    weight_decay: float = setting(1e-4, "1", "AdamW's, on what the blocks do not exempt", 1e-4, least=0)
+    clip: float = setting(0.25, "1", "largest norm of a gradient", 0.25, above=0)
+    dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.1, least=0, below=1)
+    evaluation_episodes: int = setting(24, "episodes", "evaluation episodes per seed", least=1)
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ParameterError(f"heads={self.heads} does not divide width={self.width}")
+
+    def architecture(self, mixer: str) -> Architecture:
+        """The model around ``mixer``; :data:`MEMORYLESS` is an MLP with about as many weights as minGRU has."""
+        memoryless = mixer == MEMORYLESS
+        attends = mixer == "attention"
+        return Architecture(
+            mixer,
+            self.layers + memoryless,
+            self.width * (2 if memoryless else 1),
+            mlp="gelu",
+            mlp_multiple=MLP_MULTIPLE,
+            dropout=self.dropout,
+            # three tokens a step; the released models add learned positions as well
+            max_positions=3 * self.context if attends else None,
+            options=(("heads", self.heads),) if attends else (),
+        )
+
+    def optimisation(self) -> Optimisation:
+        """The training of every model."""
+        return Optimisation(
+            self.steps, self.learning_rate, self.warmup, self.cosine, self.weight_decay, self.clip
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +127,7 @@ class OfflineWindows(lightning.LightningDataModule):
     Padding comes *after* the real steps, where a causal model cannot see it.
 
     Args:
-        train, held_out: episodes. context: K. batch: windows per step. seed: of the windows.
+        train, held_out: episodes. settings: length of a window and windows per step. seed: of the windows.
         return_scale: see :class:`Normalisation`.
     """
 
@@ -83,19 +135,13 @@ class OfflineWindows(lightning.LightningDataModule):
         self,
         train: Trajectories,
         held_out: Trajectories,
-        context: int,
-        batch: int,
+        settings: DecisionSettings,
         seed: int,
         return_scale: float = RETURN_SCALE,
     ) -> None:
         super().__init__()
-        self.train_set, self.held_out, self.context, self.batch, self.seed = (
-            train,
-            held_out,
-            context,
-            batch,
-            seed,
-        )
+        self.train_set, self.held_out, self.seed = train, held_out, seed
+        self.context, self.batch = settings.context, settings.batch
         self.normalisation = Normalisation.of(train, return_scale)
         self._returns_to_go = {id(data): data.returns_to_go for data in (train, held_out)}
 
@@ -209,48 +255,38 @@ class DecisionModel(lightning.LightningModule):
 
 
 def train_decision_model(
-    run: Run[Any],
-    data: OfflineWindows,
-    architecture: Architecture,
-    optimisation: Optimisation,
-    *,
-    seed: int,
-    name: str,
-    checkpoint_every: int | None = None,
+    run: Run[Any], settings: DecisionSettings, mixer: str, data: OfflineWindows, seed: int, name: str
 ) -> DecisionModel:
     """Train one decision model and return it in evaluation mode.
 
     Args:
-        run: device and output folder. data: windows. seed: of the initial weights.
+        run: device, output folder and steps between checkpoints. mixer: or :data:`MEMORYLESS`. seed: of the initial weights.
         name: of the checkpoints, in this run alone.
     """
     torch.manual_seed(seed)
-    if architecture.mixer == "attention":
-        # three tokens a step; the released models add learned positions as well
-        architecture = dataclasses.replace(architecture, max_positions=3 * data.context)
     model = DecisionModel(
         data.train_set.observations.shape[2],
         data.train_set.actions.shape[2],
         data.normalisation.action_limit,
-        architecture,
-        optimisation,
+        settings.architecture(mixer),
+        settings.optimisation(),
     )
     trainer = make_trainer(
         run,
-        max_steps=optimisation.steps,
+        max_steps=settings.steps,
         name=name,
-        job=(architecture, optimisation, seed, data.content),
-        gradient_clip=optimisation.clip,
-        checkpoint_every=checkpoint_every,
+        job=(settings, mixer, seed, data.content),
+        gradient_clip=settings.clip,
+        checkpoint_every=run.checkpoint_every,
     )
     fit(trainer, model, data)
     return model.eval()
 
 
 @torch.no_grad()
-def held_out_error(model: DecisionModel, data: OfflineWindows, n: int = 256) -> float:
+def held_out_error(model: DecisionModel, data: OfflineWindows) -> float:
     """Root of the held-out action error, in units of the action (Nm for the pendulum)."""
-    window = [x.to(model.device) for x in data.held_out_windows(n)]
+    window = [x.to(model.device) for x in data.held_out_windows(HELD_OUT_WINDOWS)]
     return float(model.action_error((window[0], window[1], window[2], window[3])).sqrt())
 
 
@@ -292,78 +328,72 @@ def evaluate_pendulum(
     return total
 
 
-def target_return(data: Trajectories, percentile: float = 90.0) -> float:
+def target_return(data: Trajectories) -> float:
     """The return to ask for: a high percentile of what the data reached."""
-    return float(np.percentile(data.returns, percentile))
+    return float(np.percentile(data.returns, TARGET_PERCENTILE))
+
+
+def held_out_split(data: Trajectories) -> tuple[Trajectories, Trajectories]:
+    """Episodes to train on, and one in :data:`HELD_OUT_ONE_IN` (at least one) that are kept for the action error."""
+    n = len(data.lengths)
+    return data.split(n - max(1, n // HELD_OUT_ONE_IN))
 
 
 @dataclass(frozen=True)
 class DecisionResult:
-    """One trained model: mean score over its evaluation episodes, and the held-out action error (root mean square)."""
+    """One trained model.
+
+    Attributes:
+        model: mixer, or :data:`MEMORYLESS`. data_set: what it was trained on. seed: of data, weights and windows.
+        hidden: observation columns that it may not see.
+        score: mean over its evaluation episodes. data_score: mean over the episodes that it was trained on.
+        action_error: root mean square on held-out episodes, in units of the action. parameters: trainable numbers.
+    """
 
     model: str
     data_set: str
     seed: int
     score: float
+    data_score: float
     action_error: float
     parameters: int
+    hidden: tuple[int, ...] = ()
 
 
-def decision_result(
-    model: DecisionModel,
-    data: OfflineWindows,
-    scale: ScoreScale,
-    *,
+def pendulum_result(
+    run: Run[Any],
+    settings: DecisionSettings,
+    mixer: str,
     data_set: str,
-    seed: int,
     episodes: int,
+    seed: int,
     hidden: tuple[int, ...] = (),
 ) -> DecisionResult:
-    """Evaluate a trained model in the pendulum and on held-out episodes.
+    """Collect a pendulum data set, train one model on it, evaluate it in the pendulum and on held-out episodes.
 
     Every model of one seed meets the same start states.
+
+    Args:
+        data_set: see :func:`lib.minrnn.pendulum.collect`. episodes: collected, a part of them held out; the two ends of the
+            score are measured on as many of their own.
+        hidden: observation columns that the model may not see.
     """
+    scale = score_scale(episodes, run.seed)
+    episodes_of_data = collect(data_set, episodes, seed)
+    train, rest = held_out_split(episodes_of_data.hide(hidden))
+    data = OfflineWindows(train, rest, settings, seed)
+    shown = "".join(map(str, hidden))
+    name = f"decision-{data_set}-{mixer}-hidden{shown}-seed{seed}"
+    model = train_decision_model(run, settings, mixer, data, seed, name)
     rng = np.random.default_rng([seed, 2])
-    returns = evaluate_pendulum(model, data, target_return(data.train_set), episodes, rng, hidden)
+    returns = evaluate_pendulum(model, data, target_return(train), settings.evaluation_episodes, rng, hidden)
     return DecisionResult(
-        model.architecture.mixer,
+        mixer,
         data_set,
         seed,
         float(scale.score(returns).mean()),
+        float(scale.score(episodes_of_data.returns).mean()),
         held_out_error(model, data),
         sum(p.numel() for p in model.parameters()),
-    )
-
-
-def decision_job(
-    run: Run[Any],
-    data_set: str,
-    architecture: Architecture,
-    optimisation: Optimisation,
-    *,
-    seed: int,
-    episodes: int,
-    held_out: int,
-    context: int,
-    batch: int,
-    evaluation_episodes: int,
-    scale: ScoreScale,
-    hidden: tuple[int, ...] = (),
-    checkpoint_every: int | None = None,
-) -> DecisionResult:
-    """Collect a pendulum data set, train one model on it, evaluate it.
-
-    Args:
-        data_set: see :func:`lib.minrnn.pendulum.collect`. episodes: collected, of which ``held_out`` are kept for the action error.
-        hidden: observation columns that the model may not see (2 is the velocity).
-    """
-    train, rest = collect(data_set, episodes, seed).hide(hidden).split(episodes - held_out)
-    data = OfflineWindows(train, rest, context, batch, seed)
-    shown = "".join(map(str, hidden))
-    name = f"decision-{data_set}-{architecture.mixer}-hidden{shown}-seed{seed}"
-    model = train_decision_model(
-        run, data, architecture, optimisation, seed=seed, name=name, checkpoint_every=checkpoint_every
-    )
-    return decision_result(
-        model, data, scale, data_set=data_set, seed=seed, episodes=evaluation_episodes, hidden=hidden
+        hidden,
     )

@@ -6,8 +6,7 @@ Minari is an optional extra (``pip install "minari[hdf5]"``). Nothing is downloa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -16,17 +15,22 @@ import torch
 from lib.minrnn.decision_model import (
     DecisionModel,
     DecisionResult,
+    DecisionSettings,
     OfflineWindows,
     held_out_error,
+    held_out_split,
     target_return,
     train_decision_model,
 )
 from lib.minrnn.pendulum import ScoreScale, Trajectories
-from lib.minrnn.profiles import Settings
-from lib.minrnn.token_model import Architecture, Optimisation
-from lib.plain_files import one_line
 from lib.profiles import OneLineError
-from lib.records import Run
+
+if TYPE_CHECKING:
+    from lib.records import Run
+
+# Return-to-go is fed to the models in units of this many reward points.
+RETURN_SCALE = 1000.0
+FIRST_EVALUATION_SEED = 10_000
 
 
 class MinariError(OneLineError, RuntimeError):
@@ -145,13 +149,14 @@ def evaluate_environment(
     return np.array(totals)
 
 
-def minari_results(run: Run[Settings], dataset_id: str) -> list[DecisionResult]:
-    """Train every decision model of the profile on one Minari data set, all seeds, and evaluate it in the set's own environment.
+def d4rl_result(
+    run: Run[Any], settings: DecisionSettings, mixer: str, dataset_id: str, seed: int
+) -> DecisionResult:
+    """Train one decision model on a Minari data set and evaluate it in the set's own environment.
 
     Raises:
         MinariError: if the data set is missing or gives no reference scores to normalise with.
     """
-    s = run.settings
     trajectories = load_minari(dataset_id)
     dataset = minari_module().load_dataset(dataset_id)
     low, high = (dataset.storage.metadata.get(name) for name in ("ref_min_score", "ref_max_score"))
@@ -160,56 +165,25 @@ def minari_results(run: Run[Settings], dataset_id: str) -> list[DecisionResult]:
             f"data set {dataset_id!r} has no reference scores, so no normalised score can be given"
         )
     scale = ScoreScale(float(low), float(high))
-    held_out = max(1, len(trajectories.lengths) // 10)
-    train, rest = trajectories.split(len(trajectories.lengths) - held_out)
+    train, rest = held_out_split(trajectories)
+    data = OfflineWindows(train, rest, settings, seed, return_scale=RETURN_SCALE)
+    name = f"minari-{dataset_id}-{mixer}-seed{seed}"
+    model = train_decision_model(run, settings, mixer, data, seed, name)
     environment = dataset.recover_environment(eval_env=True)
-    results = []
-    for mixer in s.decision_models:
-        options = (("heads", 4),) if mixer == "attention" else ()
-        architecture = Architecture(
-            mixer,
-            s.decision_layers,
-            s.decision_width,
-            mlp="gelu",
-            mlp_multiple=2.0,
-            dropout=s.decision_dropout,
-            options=options,
-        )
-        optimisation = Optimisation(s.decision_steps, s.decision_learning_rate, weight_decay=1e-4, clip=0.25)
-        for seed in run.seeds(s.decision_seeds):
-            data = OfflineWindows(
-                train, rest, s.decision_context, s.decision_batch, seed, return_scale=1000.0
-            )
-            model = train_decision_model(
-                run,
-                data,
-                architecture,
-                optimisation,
-                seed=seed,
-                name=f"minari-{dataset_id}-{mixer}-seed{seed}",
-                checkpoint_every=s.checkpoint_every,
-            )
-            goal = target_return(train)
-            returns = evaluate_environment(
-                model, data, environment, goal, s.decision_evaluation_episodes, 10_000 + seed
-            )
-            score = float(scale.score(returns).mean())
-            size = sum(p.numel() for p in model.parameters())
-            results.append(DecisionResult(mixer, dataset_id, seed, score, held_out_error(model, data), size))
-    return results
-
-
-def measure_minari(run: Run[Settings], results: Sequence[DecisionResult]) -> None:
-    """Normalised scores by set for minGRU and minLSTM, named as the rows of Table 3, and the average over nine sets."""
-    averages = []
-    for dataset_id in dict.fromkeys(r.data_set for r in results):
-        environment, kind = dataset_id.split("/")[-2:]
-        key = f"{environment}_{kind.rsplit('-v', 1)[0].replace('-', '_')}"
-        for mixer, cell in (("min_gru", "mingru"), ("min_lstm", "minlstm")):
-            scores = [r.score for r in results if r.data_set == dataset_id and r.model == mixer]
-            if scores:
-                run.measure(f"d4rl_{cell}_{key}", scores, unit="score")
-                if mixer == "min_gru":
-                    averages.append(scores)
-    if len(averages) == 9:
-        run.measure("d4rl_mingru_average", np.mean(averages, axis=0), unit="score")
+    returns = evaluate_environment(
+        model,
+        data,
+        environment,
+        target_return(train),
+        settings.evaluation_episodes,
+        FIRST_EVALUATION_SEED + seed,
+    )
+    return DecisionResult(
+        mixer,
+        dataset_id,
+        seed,
+        float(scale.score(returns).mean()),
+        float(scale.score(trajectories.returns).mean()),
+        held_out_error(model, data),
+        sum(p.numel() for p in model.parameters()),
+    )

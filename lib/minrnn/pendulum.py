@@ -22,6 +22,8 @@ TIME_STEP = 0.05
 # Return-to-go is fed to the models in units of this many reward points, so that it is of order one.
 RETURN_SCALE = 500.0
 DATA_SETS = ("medium", "medium-replay", "medium-expert")
+# The column of an observation that holds the velocity.
+VELOCITY = 2
 
 Array = np.ndarray
 Policy = Callable[[Array, Array], Array]

@@ -6,9 +6,11 @@ import gymnasium
 import numpy as np
 import pytest
 
+from lib.experiment import Machine, Work
 from lib.minrnn import minari_data
+from lib.minrnn.experiments import minari as minari_experiment
 from lib.minrnn.minari_data import MinariError
-from lib.minrnn.profiles import PROFILES
+from lib.profiles import PROFILE_NAMES, put_together
 from lib.records import Run
 
 minari = pytest.importorskip("minari", reason='optional extra: pip install "minari[hdf5]"')
@@ -61,25 +63,33 @@ def test_episodes_come_back_as_they_were_stored(stored: list[dict[str, np.ndarra
         np.testing.assert_allclose(data.rewards[i], episode["rewards"], rtol=1e-6)
 
 
-def test_a_profile_trains_on_it_and_is_scored(stored: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
+def test_the_paper_profile_trains_on_it_and_is_scored(
+    stored: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
     small = {
         "minari_ids": [ID],
-        "decision_models": ["min_gru", "memoryless"],
-        "decision_width": 8,
-        "decision_layers": 1,
-        "decision_steps": 3,
-        "decision_batch": 4,
-        "decision_context": 4,
-        "decision_seeds": 1,
-        "decision_evaluation_episodes": 2,
+        "minari_models": ["min_gru", "memoryless"],
+        "minari_width": 8,
+        "minari_layers": 1,
+        "minari_steps": 3,
+        "minari_batch": 4,
+        "minari_context": 4,
+        "minari_seeds": 1,
+        "minari_evaluation_episodes": 2,
         "checkpoint_every": None,
     }
-    run = Run.start("minrnn", PROFILES, profile="paper", accelerator="cpu", out_dir=tmp_path, overrides=small)
-    results = minari_data.minari_results(run, ID)
+    chapter = put_together(
+        {"minari": minari_experiment}, {name: Machine(workers=1) for name in PROFILE_NAMES}
+    )
+    run = Run.start("minrnn", chapter, profile="paper", accelerator="cpu", out_dir=tmp_path, overrides=small)
+    work = Work(run)
+    results = work.finish(minari_experiment)
+    work.close()
     assert [r.model for r in results] == ["min_gru", "memoryless"]
     assert all(np.isfinite(r.score) and r.data_set == ID for r in results)
-    minari_data.measure_minari(run, results)
     assert run.measurements["d4rl_mingru_pendulum_medium"].values == (results[0].score,)
+    table = minari_experiment.tables(run.of(minari_experiment.Settings), results)["scores"]
+    assert list(table["model"]) == ["minGRU", "memoryless MLP"]
 
 
 def test_a_missing_data_set_is_one_line_that_says_how_to_get_it(
