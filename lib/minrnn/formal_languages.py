@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lib.minrnn.token_data import EVALUATION, IGNORE, Batch, GeneratedData, generator_at
+from lib.minrnn.token_data import IGNORE, Batch, GeneratedData
 from lib.minrnn.token_model import Architecture, Optimisation, TokenModel, train_tokens
 from lib.profiles import nearest, setting, settings_class
+from lib.random_streams import stream
 
 if TYPE_CHECKING:
     from lib.records import Run
@@ -204,13 +205,13 @@ def train_formal(
     The official setting clips no gradients; short trainings at a higher rate keep the clipping.
 
     Args:
-        task_name: one of :data:`TASKS`. seed: of weights, training strings and test strings.
+        task_name: one of :data:`TASKS`. seed: of weights, training strings and test strings, each a stream of its own.
     """
     task = formal_task(task_name)
     architecture = Architecture(mixer, n_layers, settings.width)
     optimisation = Optimisation(settings.steps, settings.learning_rate, settings.warmup)
-    torch.manual_seed(seed)
-    model = TokenModel(task.vocabulary, architecture, optimisation)
+    with stream(seed, "initialisation").as_global():
+        model = TokenModel(task.vocabulary, architecture, optimisation)
     train_tokens(
         run,
         model,
@@ -221,7 +222,7 @@ def train_formal(
     )
     accuracy = []
     for length in settings.test_lengths:
-        generator = generator_at(seed, EVALUATION, length)
+        generator = stream(seed, "test strings", length).torch()
         strings = formal_batch(task, settings.test_sequences, length, generator)
         accuracy.append(100 * model.evaluate([strings])[0]["accuracy"])
     return FormalResult(task_name, mixer, n_layers, seed, settings.test_lengths, tuple(accuracy))

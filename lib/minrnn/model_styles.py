@@ -34,6 +34,7 @@ _LINES: dict[str, str | tuple[int, tuple[int, ...]]] = {
     "fused": "--",
     "log-space scan": "-.",
     "chunked": (0, (6, 2, 1, 2, 1, 2)),
+    "states recomputed": "--",
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lib.minrnn.scan import g, linear_scan, log_space_scan
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 
 
 @settings_class
@@ -41,7 +42,7 @@ class PrecisionPoint:
 
 def random_gates(length: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
     """Pre-activations of minGRU: k ~ N(3, 1) and v ~ N(0, 2²), float32, each (1, length, width)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed, "random gates", length).torch()
     k = 3 + torch.randn(1, length, width, generator=generator)
     v = 2 * torch.randn(1, length, width, generator=generator)
     return k, v

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+
+from lib.random_streams import stream
 
 IGNORE = -100
 """Target at positions where no answer is asked for; cross-entropy and accuracy leave them out."""
@@ -17,13 +18,12 @@ Batch = tuple[Tensor, Tensor]
 """Tokens (B, T) and targets (B, T), both int64."""
 
 BatchSource = Callable[[torch.Generator], Batch]
-TRAINING, EVALUATION = 0, 1
+TRAINING, EVALUATION = "training data", "evaluation data"
 
 
-def generator_at(seed: int, stream: int, step: int) -> torch.Generator:
-    """The generator of one batch: a function of (seed, stream, step) alone."""
-    state = np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+def generator_at(seed: int, purpose: str, step: int) -> torch.Generator:
+    """The generator of one batch: a function of (seed, purpose, step) alone."""
+    return stream(seed, purpose, step).torch()
 
 
 class GeneratedBatches(IterableDataset[Batch]):

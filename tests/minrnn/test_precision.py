@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from lib.experiment import Machine, Work
 from lib.minrnn import precision
@@ -37,6 +38,13 @@ def test_the_reference_is_the_recurrence() -> None:
         x = v[:, t].double().numpy()
         h = (1 - z) * h + z * np.where(x >= 0, x + 0.5, 1 / (1 + np.exp(-x)))
     np.testing.assert_allclose(precision.exact_states(k, v)[:, -1].astype(float), h, rtol=1e-12)
+
+
+def test_gates_of_one_length_are_no_part_of_those_of_another() -> None:
+    short, long = (precision.random_gates(length, 16, seed=0) for length in (16, 64))
+    for one, other in zip(short, long, strict=True):
+        assert not torch.isin(one, other).any()
+    assert torch.equal(precision.random_gates(16, 16, seed=0)[0], short[0])
 
 
 @pytest.mark.parametrize("lengths", [[8, 32], [8]])

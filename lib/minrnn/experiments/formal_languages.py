@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.figures import PALETTE
 from lib.minrnn.formal_languages import TASKS, FormalResult, FormalSettings, train_formal
-from lib.minrnn.model_styles import LABELS
-from lib.records import Run
+from lib.minrnn.model_styles import style_of
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 MODELS = (("gru", 1), ("tanh_gate", 1), ("min_gru", 1), ("min_gru", 2))
 
@@ -98,14 +99,14 @@ def _figure(settings: FormalSettings, results: list[FormalResult], task: str) ->
     lengths = sorted(settings.test_lengths)
     for i, (mixer, layers) in enumerate(MODELS):
         curves = [[r.accuracy_at(n) for n in lengths] for r in _of(results, mixer, layers)]
-        colour = PALETTE[i]
+        style, line = style_of(mixer), "-" if layers == 1 else "--"
         for curve in curves:
-            ax.plot(lengths, curve, color=colour, alpha=0.35, lw=0.8)
+            ax.plot(lengths, curve, ls=line, color=style.colour, alpha=0.35, lw=0.8)
         # the first model's line is drawn wide, so that one that coincides with it can be seen on top
-        width, size, alpha = (6, 12, 0.6) if i == 0 else (2, 6, 1)
-        label = f"{LABELS[mixer]}, {layers} layer{'s' if layers > 1 else ''}"
+        look = {"lw": 6, "ms": 12, "alpha": 0.6} if i == 0 else {"lw": 2, "ms": 6}
+        label = f"{style.label}, {layers} layer{'s' if layers > 1 else ''}"
         mean = np.mean(curves, axis=0)
-        ax.plot(lengths, mean, marker="osD^"[i], color=colour, lw=width, ms=size, alpha=alpha, label=label)
+        ax.plot(lengths, mean, ls=line, marker=style.marker, color=style.colour, label=label, **look)
     limits = (lengths[0] * 0.8, lengths[-1] * 1.2)
     ax.axvspan(limits[0], settings.longest, color="0.9", lw=0, zorder=0)
     ax.text(settings.longest, 3, " trained lengths end here", fontsize=9, color="0.3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +11,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lib.minrnn.model_styles import colours
 from lib.minrnn.parameter_count import REPORTED, Share, parameter_shares
 from lib.profiles import setting, settings_class
-from lib.records import Run
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 
 @settings_class
@@ -71,7 +74,7 @@ def figures(settings: Settings, results: list[list[Share]]) -> dict[str, Figure]
     (shares,) = results
     frame = pd.DataFrame([{"α = d_h / d_x": s.alpha, "cell": s.cell, "share": 100 * s.ratio} for s in shares])
     fig, ax = plt.subplots()
-    sns.barplot(frame, x="α = d_h / d_x", y="share", hue="cell", ax=ax, width=0.7)
+    sns.barplot(frame, x="α = d_h / d_x", y="share", hue="cell", palette=colours(REPORTED), ax=ax, width=0.7)
     for i, cell in enumerate(REPORTED):
         own = [s for s in shares if s.cell == cell]
         x = np.arange(len(own)) + (i - 0.5) * 0.35

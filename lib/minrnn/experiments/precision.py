@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from lib.figures import PALETTE
 from lib.minrnn.precision import PrecisionPoint, PrecisionSettings, error_slope, precision_table
-from lib.records import Run
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 LOG_SPACE = "heinsen"
 
