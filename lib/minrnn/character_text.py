@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lib.datasets import DataError
 from lib.minrnn.token_data import Batch
+from lib.random_streams import stream
 
 FILE = "tinyshakespeare/input.txt"
 TRAIN_SHARE = 0.9
@@ -75,7 +76,7 @@ def standin_text(characters: int, seed: int) -> str:
         characters: length of the text.
         seed: of the word list and of the text.
     """
-    rng = np.random.default_rng([seed, 65])
+    rng = stream(seed, "stand-in text").numpy()
     onsets, vowels, codas = (
         [*"bcdfghklmnprstvw", "th", "sh"],
         [*"aeiouy"],

@@ -35,6 +35,7 @@ from lib.minrnn.pendulum import (
 )
 from lib.minrnn.token_model import Architecture, Optimisation, adamw
 from lib.profiles import ParameterError, setting, settings_class
+from lib.random_streams import stream
 from lib.training import fit, make_trainer
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class OfflineWindows(lightning.LightningDataModule):
 
     def held_out_windows(self, n: int) -> Window:
         """``n`` windows of the held-out episodes, the same at every call."""
-        return self.windows(self.held_out, n, np.random.default_rng([self.seed, 1]))
+        return self.windows(self.held_out, n, stream(self.seed, "held-out windows").numpy())
 
     def train_dataloader(self) -> DataLoader[Window]:
         first = self.trainer.global_step if self.trainer is not None else 0
@@ -185,7 +186,7 @@ class _WindowStream(IterableDataset[Window]):
         step = self.step
         while True:
             yield self.data.windows(
-                self.data.train_set, self.data.batch, np.random.default_rng([self.data.seed, 0, step])
+                self.data.train_set, self.data.batch, stream(self.data.seed, "training windows", step).numpy()
             )
             step += 1
 
@@ -260,17 +261,17 @@ def train_decision_model(
     """Train one decision model and return it in evaluation mode.
 
     Args:
-        run: device, output folder and steps between checkpoints. mixer: or :data:`MEMORYLESS`. seed: of the initial weights.
+        run: device, output folder and steps between checkpoints. mixer: or :data:`MEMORYLESS`. seed: of initial weights and dropout.
         name: of the checkpoints, in this run alone.
     """
-    torch.manual_seed(seed)
-    model = DecisionModel(
-        data.train_set.observations.shape[2],
-        data.train_set.actions.shape[2],
-        data.normalisation.action_limit,
-        settings.architecture(mixer),
-        settings.optimisation(),
-    )
+    with stream(seed, "initialisation").as_global():
+        model = DecisionModel(
+            data.train_set.observations.shape[2],
+            data.train_set.actions.shape[2],
+            data.normalisation.action_limit,
+            settings.architecture(mixer),
+            settings.optimisation(),
+        )
     trainer = make_trainer(
         run,
         max_steps=settings.steps,
@@ -279,7 +280,8 @@ def train_decision_model(
         gradient_clip=settings.clip,
         checkpoint_every=run.checkpoint_every,
     )
-    fit(trainer, model, data)
+    with stream(seed, "dropout").as_global():
+        fit(trainer, model, data)
     return model.eval()
 
 
@@ -385,7 +387,7 @@ def pendulum_result(
     shown = "".join(map(str, hidden))
     name = f"decision-{data_set}-{mixer}-hidden{shown}-seed{seed}"
     model = train_decision_model(run, settings, mixer, data, seed, name)
-    rng = np.random.default_rng([seed, 2])
+    rng = stream(seed, "evaluation start states").numpy()
     returns = evaluate_pendulum(model, data, target_return(train), settings.evaluation_episodes, rng, hidden)
     return DecisionResult(
         mixer,

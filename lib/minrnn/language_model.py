@@ -16,13 +16,12 @@ from lib.datasets import DataError
 from lib.minrnn.character_text import CharacterText, bigram_loss, inner_split, text_from, windows
 from lib.minrnn.mixers import CausalAttention
 from lib.minrnn.token_data import (
-    EVALUATION,
     Batch,
     GeneratedBatches,
-    generator_at,
 )
 from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
 from lib.profiles import ParameterError, setting, settings_class
+from lib.random_streams import stream
 
 if TYPE_CHECKING:
     from lib.records import Run
@@ -153,7 +152,7 @@ class LanguageModel(TokenModel):
         if prompt.numel() == 0 or temperature <= 0:
             raise ValueError("sampling needs a non-empty prompt and a positive temperature")
         self.eval()
-        generator = generator_at(seed, EVALUATION, 0)
+        generator = stream(seed, "written text").torch()
         logits, state = self(prompt[None].to(self.device))
         out = []
         for _ in range(n):
@@ -169,7 +168,7 @@ class TextResult:
     """One trained language model.
 
     Attributes:
-        model: name in the figures. seed: of weights and windows. learning_rate: peak rate. history: test losses.
+        model: name in the figures. seed: of weights, windows and dropout. learning_rate: peak rate. history: test losses.
         parameters: trainable numbers. tokens_per_step: characters read by one step.
         flops_per_token: floating-point operations of forward and backward per character, see :func:`flops_per_token`.
         bigram_loss: of the text that it was trained on, see :func:`bigram_loss`.
@@ -219,19 +218,19 @@ def train_language_model(
         name: of the model, see :data:`MODELS`. sample_characters: length of the continuation to sample at the end, 0 for none.
         experiment: what the training is part of; with model, rate and seed it names the checkpoints.
     """
-    torch.manual_seed(seed)
-    model = LanguageModel(
-        len(text.alphabet), settings.architecture(name), settings.optimisation(learning_rate)
-    )
-    data = TextData(text, settings, seed)
-    (history,) = train_tokens(
-        run,
-        model,
-        data,
-        name=f"{experiment}-{name}-rate{learning_rate}-seed{seed}",
-        job=(text, settings, seed),
-        evaluate_every=settings.evaluate_every,
-    )
+    with stream(seed, "initialisation").as_global():
+        model = LanguageModel(
+            len(text.alphabet), settings.architecture(name), settings.optimisation(learning_rate)
+        )
+    with stream(seed, "dropout").as_global():
+        (history,) = train_tokens(
+            run,
+            model,
+            TextData(text, settings, seed),
+            name=f"{experiment}-{name}-rate{learning_rate}-seed{seed}",
+            job=(text, settings, seed),
+            evaluate_every=settings.evaluate_every,
+        )
     return TextResult(
         name,
         seed,
@@ -259,15 +258,14 @@ def choose_learning_rate(
     name: str,
     text: CharacterText,
     rates: Sequence[float],
-    seed: int,
 ) -> float:
     """The rate with the lowest loss on the inner split (:func:`inner_split`); a single rate is taken as it is.
 
-    Every model is tried with the same steps and seed.
+    Every model is tried with the same steps, initial weights and windows, which no repetition has.
     """
     if len(rates) == 1:
         return rates[0]
-    inner = inner_split(text)
+    inner, seed = inner_split(text), stream(run.seed, "choice of the learning rate").integer()
     losses = [
         train_language_model(run, settings, name, inner, rate, seed, experiment="rate").history.loss[-1]
         for rate in rates
@@ -284,9 +282,9 @@ def train_seeds(
     seeds: Sequence[int],
     sample_characters: int = 0,
 ) -> list[TextResult]:
-    """Choose the learning rate of one model with the first seed, then train it with every seed; the first one is sampled from."""
+    """Choose the learning rate of one model, then train it with every seed; the first one is sampled from."""
     text = text_from(path, run.seed)
-    rate = choose_learning_rate(run, settings, name, text, rates, seeds[0])
+    rate = choose_learning_rate(run, settings, name, text, rates)
     lengths = [sample_characters, *[0] * (len(seeds) - 1)]
     return [
         train_language_model(run, settings, name, text, rate, seed, length)

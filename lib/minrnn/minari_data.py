@@ -24,13 +24,13 @@ from lib.minrnn.decision_model import (
 )
 from lib.minrnn.pendulum import ScoreScale, Trajectories
 from lib.profiles import OneLineError
+from lib.random_streams import stream
 
 if TYPE_CHECKING:
     from lib.records import Run
 
 # Return-to-go is fed to the models in units of this many reward points.
 RETURN_SCALE = 1000.0
-FIRST_EVALUATION_SEED = 10_000
 
 
 class MinariError(OneLineError, RuntimeError):
@@ -124,7 +124,7 @@ def evaluate_environment(
 
     Args:
         model: trained model. data: for the normalisation and K. environment: with vector observations and actions.
-        target_return: reward points. episodes: run one after the other. seed: of the first episode's start.
+        target_return: reward points. episodes: run one after the other. seed: of the start states.
 
     Returns:
         Returns of the episodes (episodes,).
@@ -132,7 +132,7 @@ def evaluate_environment(
     scale, context = data.normalisation, data.context
     totals = []
     for episode in range(episodes):
-        observation, _ = environment.reset(seed=seed + episode)
+        observation, _ = environment.reset(seed=stream(seed, "evaluation start states", episode).integer())
         past: list[tuple[float, np.ndarray, np.ndarray]] = []
         to_go, total, done = target_return, 0.0, False
         while not done:
@@ -176,7 +176,7 @@ def d4rl_result(
         environment,
         target_return(train),
         settings.evaluation_episodes,
-        FIRST_EVALUATION_SEED + seed,
+        seed,
     )
     return DecisionResult(
         mixer,

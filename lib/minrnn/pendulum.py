@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.random_streams import stream
+
 STEPS = 200
 TORQUE_LIMIT = 2.0
 SPEED_LIMIT = 8.0
@@ -176,37 +178,51 @@ def _interleave(data: Trajectories, rng: np.random.Generator) -> Trajectories:
     )
 
 
-def collect(name: str, episodes: int, seed: int) -> Trajectories:
+# Skill c and noise σ of a policy; the skill of medium-replay rises to this from episode to episode.
+POLICIES = {"random": (0.0, 1.2), "medium-replay": (0.6, 0.4), "medium": (0.45, 0.3), "expert": (1.0, 0.1)}
+
+
+def policy_episodes(policy: str, episodes: int, seed: int, purpose: str) -> Trajectories:
+    """Episodes of one policy of :data:`POLICIES`.
+
+    Args:
+        seed: of start states and action noise. purpose: what the episodes are for; each has random numbers of its own.
+    """
+    most, noise = POLICIES[policy]
+    skill = np.linspace(0, most, episodes) if policy == "medium-replay" else most
+    noises = stream(seed, f"{purpose}: action noise, {policy}").numpy()
+    starts = stream(seed, f"{purpose}: start states, {policy}").numpy()
+    return rollout(behaviour(skill, noise, noises), episodes, starts)
+
+
+def collect(name: str, episodes: int, seed: int, purpose: str = "data set") -> Trajectories:
     """Collect an offline data set named as in D4RL.
 
     medium: c = 0.45, σ = 0.3. medium-replay: c rising from 0 to 0.6, σ = 0.4. medium-expert: half medium, half expert
-    (c = 1, σ = 0.1). expert and random (c = 0, σ = 1.2) fix the scale of the scores.
+    (c = 1, σ = 0.1), the episodes of the sets that have these names. expert and random (c = 0, σ = 1.2) fix the scale of the scores.
 
     Args:
         name: one of ``medium``, ``medium-replay``, ``medium-expert``, ``expert``, ``random``.
         episodes: number of episodes, at least 2.
-        seed: of starts, noise and order.
+        seed: of starts, noise and order. purpose: see :func:`policy_episodes`.
 
     Raises:
         ValueError: for another name or fewer than two episodes.
     """
     if episodes < 2:
         raise ValueError(f"a data set needs at least two episodes, got {episodes}")
-    rng = np.random.default_rng([seed, 20241002])
+    if name not in (*POLICIES, "medium-expert"):
+        raise ValueError(
+            f"pendulum data set {name!r} is not one of {', '.join([*POLICIES, 'medium-expert'])}"
+        )
     if name == "medium-expert":
-        medium = rollout(behaviour(0.45, 0.3, rng), episodes // 2, rng)
-        expert = rollout(behaviour(1.0, 0.1, rng), episodes - episodes // 2, rng)
-        return _interleave(_concatenate(medium, expert), rng)
-    skills: dict[str, float | Array] = {
-        "expert": 1.0,
-        "random": 0.0,
-        "medium": 0.45,
-        "medium-replay": np.linspace(0, 0.6, episodes),
-    }
-    noises = {"expert": 0.1, "random": 1.2, "medium": 0.3, "medium-replay": 0.4}
-    if name not in skills:
-        raise ValueError(f"pendulum data set {name!r} is not one of {', '.join([*skills, 'medium-expert'])}")
-    return _interleave(rollout(behaviour(skills[name], noises[name], rng), episodes, rng), rng)
+        data = _concatenate(
+            policy_episodes("medium", episodes // 2, seed, purpose),
+            policy_episodes("expert", episodes - episodes // 2, seed, purpose),
+        )
+    else:
+        data = policy_episodes(name, episodes, seed, purpose)
+    return _interleave(data, stream(seed, f"{purpose}: order of episodes, {name}").numpy())
 
 
 @dataclass(frozen=True)
@@ -223,5 +239,7 @@ class ScoreScale:
 
 def score_scale(episodes: int, seed: int) -> ScoreScale:
     """Measure the scale on episodes of its own, never on those that are trained on or evaluated."""
-    ends = [collect(name, episodes, seed + 1_000_003).returns.mean() for name in ("random", "expert")]
+    ends = [
+        collect(name, episodes, seed, "scale of the scores").returns.mean() for name in ("random", "expert")
+    ]
     return ScoreScale(float(ends[0]), float(ends[1]))

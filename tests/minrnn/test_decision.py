@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lib import checkpoints
 from lib.experiment import Machine, Work
@@ -119,6 +120,15 @@ def test_a_killed_training_ends_with_the_same_numbers(same_code: None, tmp_path:
         return decision.jobs(start(folder, **SMALL, decision_models=["min_gru"], checkpoint_every=2))[0]()
 
     check_resumes(train, tmp_path)
+
+
+def test_a_training_depends_on_its_streams_alone(same_code: None, tmp_path: Path) -> None:
+    results = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        run = start(tmp_path / str(before), **SMALL, decision_models=["min_gru"])
+        results.append(decision.jobs(run)[0]())
+    assert results[0] == results[1]
 
 
 def test_no_two_trainings_share_a_checkpoint(same_code: None, tmp_path: Path) -> None:

@@ -86,12 +86,12 @@ def test_sampling_in_recurrent_mode_follows_the_parallel_distribution() -> None:
 
 
 def test_learning_rate_is_chosen_by_loss_not_by_order(tmp_path: Path) -> None:
-    run: Any = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
+    run: Any = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, seed=0, checkpoint_every=None)
     text = CharacterText.from_string(standin_text(20_000, 0))
     settings = TextSettings(
         width=16, block=16, batch=8, layers=1, test_windows=8, steps=30, evaluate_every=100
     )
-    assert lm.choose_learning_rate(run, settings, "minGRU", text, (1e-5, 1e-2, 1e-4), 0) == 1e-2
+    assert lm.choose_learning_rate(run, settings, "minGRU", text, (1e-5, 1e-2, 1e-4)) == 1e-2
 
 
 def test_a_transformer_writes_no_further_than_its_positions_reach() -> None:

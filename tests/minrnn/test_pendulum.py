@@ -73,6 +73,20 @@ def test_same_seed_same_data_and_another_seed_other_data() -> None:
     assert not np.array_equal(first.actions, other.actions)
 
 
+def test_episodes_for_another_purpose_are_other_episodes() -> None:
+    data, scale = (
+        pendulum.collect("expert", 4, 0, purpose) for purpose in ("data set", "scale of the scores")
+    )
+    assert not np.isin(data.observations[:, 0], scale.observations[:, 0]).any()
+
+
+def test_medium_expert_is_half_of_each_as_in_d4rl() -> None:
+    both = pendulum.collect("medium-expert", 6, 0)
+    for half in ("medium", "expert"):
+        own = pendulum.collect(half, 3, 0)
+        assert np.isin(own.actions, both.actions).all()
+
+
 def test_errors_are_one_clear_line() -> None:
     with pytest.raises(ValueError, match="'mediun' is not one of"):
         pendulum.collect("mediun", 4, 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lib import checkpoints
 from lib.experiment import Machine, Work
@@ -130,6 +131,20 @@ def test_a_killed_training_ends_with_the_same_numbers(same_code: None, tmp_path:
         )
 
     check_resumes(train, tmp_path)
+
+
+def test_a_training_depends_on_its_streams_alone(same_code: None, tmp_path: Path) -> None:
+    losses = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        [[result]] = everything(
+            tmp_path / str(before),
+            text_models=["Transformer"],
+            text_learning_rates=[[1e-2]],
+            text_dropout=0.2,
+        )
+        losses.append(result.history.loss)
+    assert losses[0] == losses[1]
 
 
 def test_no_two_trainings_share_a_checkpoint(same_code: None, tmp_path: Path) -> None:
