@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from lib.minrnn.mixers import make_mixer
 from lib.profiles import setting, settings_class
+from lib.random_streams import stream
 
 # Name in the figures → mixer and its options.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -93,6 +94,14 @@ def build(model: str, d: int, device: torch.device, dtype: torch.dtype = torch.f
     mixer, options = MEMORY_MODELS[model]
     expansion = 2.0 if mixer == "s6" else 1.0  # Mamba's own expansion
     return make_mixer(mixer, d, expansion, **options).to(device=device, dtype=dtype)
+
+
+def inputs(
+    shape: tuple[int, int, int], seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """x ~ N(0, 1) of ``shape`` (B, T, d), of which a gradient is asked for."""
+    generator = stream(seed, "inputs", shape[1]).torch(device)
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype, requires_grad=True)
 
 
 def training_step(module: nn.Module, x: Tensor) -> None:
@@ -169,12 +178,11 @@ def time_models(
     Args:
         models: names of :data:`MODELS`. device, dtype: of the numbers. seed: of weights and inputs.
     """
-    torch.manual_seed(seed)
-    built = {name: build(name, settings.width, device, dtype) for name in models}
+    with stream(seed, "initialisation").as_global():
+        built = {name: build(name, settings.width, device, dtype) for name in models}
     timings = []
     for length in settings.lengths:
-        shape = (settings.batch, length, settings.width)
-        x = torch.randn(shape, device=device, dtype=dtype, requires_grad=True)
+        x = inputs((settings.batch, length, settings.width), seed, device, dtype)
         # a GPU picks kernels by shape; a CPU compiles once, so a short call warms it up
         warm_up = x if device.type == "cuda" else x[:, : min(settings.lengths)]
         for module in built.values():
@@ -244,28 +252,53 @@ def saved_bytes(module: nn.Module, x: Tensor, *, masks: bool = True) -> int:
     return size
 
 
+@settings_class
+class MemorySettings:
+    """Sizes of the training step whose saved bytes are counted."""
+
+    lengths: tuple[int, ...] = setting(
+        (64, 128, 256, 512),
+        "steps",
+        "lengths T; models are compared at the longest",
+        "64..4096",
+        least=1,
+        distinct=True,
+    )
+    batch: int = setting(1, "sequences", "batch of the training step", 64, least=1)
+    width: int = setting(64, "channels", "width d of the cells", "not found", least=1)
+
+
+@dataclass(frozen=True)
+class SavedBytes:
+    """What a forward pass in float32 keeps for the backward pass, in bytes for each token.
+
+    Attributes:
+        with_masks, without_masks: with and without boolean tensors, see :func:`saved_bytes`.
+    """
+
+    model: str
+    length: int
+    with_masks: float
+    without_masks: float
+
+
 def saved_bytes_per_token(
-    models: Sequence[str],
-    lengths: Sequence[int],
-    batch: int,
-    d: int,
-    device: torch.device,
-    seed: int = 0,
-    *,
-    masks: bool = True,
-) -> dict[tuple[str, int], float]:
-    """Saved bytes / (B·T) in float32 for every (model, length).
+    models: Sequence[str], settings: MemorySettings, device: torch.device, seed: int
+) -> list[SavedBytes]:
+    """Saved bytes / (B·T) of every model at every length.
 
     Args:
-        models: names of :data:`MEMORY_MODELS`. lengths: T. batch: B. d: width. masks: as for :func:`saved_bytes`.
+        models: names of :data:`MEMORY_MODELS`. seed: of weights and inputs.
     """
-    torch.manual_seed(seed)
-    result = {}
+    result = []
     for name in models:
-        module = build(name, d, device)
-        for length in lengths:
-            x = torch.randn(batch, length, d, device=device, requires_grad=True)
-            result[name, length] = saved_bytes(module, x, masks=masks) / (batch * length)
+        with stream(seed, "initialisation").as_global():
+            module = build(name, settings.width, device)
+        for length in settings.lengths:
+            x = inputs((settings.batch, length, settings.width), seed, device)
+            tokens = settings.batch * length
+            both = (saved_bytes(module, x, masks=masks) / tokens for masks in (True, False))
+            result.append(SavedBytes(name, length, *both))
     return result
 
 

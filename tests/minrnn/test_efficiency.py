@@ -86,10 +86,11 @@ def start(tmp_path: Path, **overrides: object) -> Run:
 
 
 def test_metrics_read_all_three_baselines(tmp_path: Path) -> None:
-    run = start(tmp_path, efficiency_lengths=[64, 512])
-    experiment.measure(run, known_results((64, 512), 3))
+    run = start(tmp_path, efficiency_lengths=[64, 512, 4096])
+    experiment.measure(run, known_results((64, 512, 4096), 3))
     assert set(run.measurements) == set(experiment.metrics(run.of(EfficiencySettings)))
     assert run.measurements["loop_speedup_mingru_512"].mean == pytest.approx(30 * 512**0.5)
+    assert run.measurements["loop_speedup_minlstm_4096"].mean == pytest.approx(20 * 4096**0.5)
     np.testing.assert_allclose(run.measurements["loop_speedup_slope_mingru"].values, 0.5)
     assert run.measurements["fused_log_speedup_mingru"].mean == pytest.approx(math.log(3))
     assert run.measurements["fused_log_speedup_minlstm"].mean == pytest.approx(math.log(0.5))

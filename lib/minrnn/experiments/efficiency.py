@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.figures import PALETTE
 from lib.minrnn.efficiency import (
     BASELINES,
     MODELS,
@@ -29,12 +28,16 @@ from lib.minrnn.efficiency import (
     log_speedups,
     time_models,
 )
-from lib.records import Run
+from lib.minrnn.model_styles import style_of
 from lib.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from lib.records import Run
 
 CELLS = {"minGRU": "mingru", "minLSTM": "minlstm"}
 TIMED = tuple(model for model in MODELS if model != "S6")
-REPORTED_AT = 512
+REPORTED_AT = (512, 4096)
+"""Lengths at which the paper prints speed-ups."""
 
 PROFILES = {
     "smoke": EfficiencySettings(lengths=(16, 512), batch=1, width=8, repeats=2),
@@ -63,8 +66,7 @@ def jobs(run: Run[Any]) -> list[partial[Any]]:
 def metrics(settings: EfficiencySettings) -> list[str]:
     """What :func:`measure` records; one length has no growth."""
     kinds = ["fused_log_speedup_{}"]
-    if REPORTED_AT in settings.lengths:
-        kinds += [f"loop_speedup_{{}}_{REPORTED_AT}"]
+    kinds += [f"loop_speedup_{{}}_{length}" for length in REPORTED_AT if length in settings.lengths]
     if len(settings.lengths) > 1:
         kinds += ["loop_speedup_slope_{}"]
     return ["copy_limit_multiple", *(kind.format(cell) for kind in kinds for cell in CELLS.values())]
@@ -73,7 +75,7 @@ def metrics(settings: EfficiencySettings) -> list[str]:
 def measure(run: Run[Any], results: list[Any]) -> None:
     """Each metric one value per timing round.
 
-    loop_speedup_*_512: step loop's time / min* time at T = 512. loop_speedup_slope_*: slope of log(speed-up over the step
+    loop_speedup_*_T: step loop's time / min* time at length T. loop_speedup_slope_*: slope of log(speed-up over the step
     loop) against log T. fused_log_speedup_*: log(nn.GRU or nn.LSTM time / min* time) at the longest T. copy_limit_multiple:
     smallest median min* time over its copy limit.
     """
@@ -82,10 +84,10 @@ def measure(run: Run[Any], results: list[Any]) -> None:
     for model, cell in CELLS.items():
         loop = log_speedups(timings, model, BASELINES[model]["step loop"])
         fused = log_speedups(timings, model, BASELINES[model]["fused"])
-        if REPORTED_AT in loop:
-            value = mean_interval(loop[REPORTED_AT])
+        for length in sorted(loop.keys() & set(REPORTED_AT)):
+            value = mean_interval(loop[length])
             low, high = math.exp(value.low), math.exp(min(value.high, 700.0))
-            name, speedup = f"loop_speedup_{cell}_{REPORTED_AT}", math.exp(value.mean)
+            name, speedup = f"loop_speedup_{cell}_{length}", math.exp(value.mean)
             run.measure(name, speedup, unit="x", interval=(low, high), varies="clock")
         if len(loop) > 1:
             run.measure(f"loop_speedup_slope_{cell}", growth_slopes(loop), unit="1", varies="clock")
@@ -120,15 +122,18 @@ def figures(settings: EfficiencySettings, results: list[Any]) -> dict[str, Figur
     return {"speed": fig}
 
 
-def _draw_times(ax: plt.Axes, timings: Sequence[Timing], limits: Mapping[int, float], batch: int) -> None:
-    frame = pd.DataFrame([{"model": t.model, "length": t.length, "ms": 1e3 * t.seconds} for t in timings])
-    markers = dict(zip(TIMED, "oosXPDv^<>", strict=False))
-    sns.lineplot(
-        frame, x="length", y="ms", hue="model", style="model", markers=markers, dashes=False, estimator="median",
-        errorbar=("pi", 100), ax=ax, palette=sns.color_palette([*PALETTE, "#000000", "#7f3b08"], len(TIMED)),
-    )  # fmt: skip
+def _draw_times(ax: Axes, timings: Sequence[Timing], limits: Mapping[int, float], batch: int) -> None:
+    """Median of the rounds as a line, their range as a band."""
     lengths = sorted(limits)
-    floor = frame["ms"].min() / 200
+    for model in TIMED:
+        rounds = np.array(
+            [[1e3 * t.seconds for t in timings if (t.model, t.length) == (model, n)] for n in lengths]
+        )  # (lengths, rounds), ms
+        style = style_of(model)
+        middle = np.median(rounds, axis=1)
+        ax.plot(lengths, middle, ls=style.line, marker=style.marker, color=style.colour, label=style.label)
+        ax.fill_between(lengths, rounds.min(1), rounds.max(1), color=style.colour, alpha=0.15, lw=0)
+    floor = 1e3 * min(t.seconds for t in timings) / 200
     ax.fill_between(
         lengths, floor, [1e3 * limits[n] for n in lengths], color="0.8", label="below the copy limit"
     )
@@ -137,12 +142,12 @@ def _draw_times(ax: plt.Axes, timings: Sequence[Timing], limits: Mapping[int, fl
     ax.set_ylim(bottom=floor)
 
 
-def _draw_speedups(ax: plt.Axes, timings: Sequence[Timing], limits: Mapping[int, float]) -> None:
-    for colour, model in enumerate(CELLS):
-        for style, (kind, baseline) in zip(("-", "--"), BASELINES[model].items(), strict=True):
+def _draw_speedups(ax: Axes, timings: Sequence[Timing], limits: Mapping[int, float]) -> None:
+    for model in CELLS:
+        for line, (kind, baseline) in zip(("-", "--"), BASELINES[model].items(), strict=True):
             speedups = log_speedups(timings, model, baseline)
             label = f"{model} over {kind} {model.removeprefix('min')}"
-            _draw_ratio(ax, speedups, label, PALETTE[colour], style)
+            _draw_ratio(ax, speedups, label, style_of(model).colour, line)
     copy = {
         n: np.log([limits[n] / t.seconds for t in timings if t.model == "minGRU" and t.length == n])
         for n in sorted(limits)
@@ -153,7 +158,7 @@ def _draw_speedups(ax: plt.Axes, timings: Sequence[Timing], limits: Mapping[int,
     ax.set_title("Against three baselines")
 
 
-def _draw_ratio(ax: plt.Axes, logs: Mapping[int, np.ndarray], label: str, colour: str, style: str) -> None:
+def _draw_ratio(ax: Axes, logs: Mapping[int, np.ndarray], label: str, colour: str, style: str) -> None:
     lengths = sorted(logs)
     intervals = [mean_interval(logs[n]) for n in lengths]
     ax.plot(lengths, [np.exp(i.mean) for i in intervals], style, marker="o", ms=4, color=colour, label=label)
