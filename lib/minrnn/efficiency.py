@@ -4,11 +4,6 @@ The paper's baseline is a GRU or LSTM cell stepped through time in Python. The f
 ``nn.LSTM`` (cuDNN on a GPU). The physical limit is a memory copy: a gate-fused scan must read its pre-activations and write its
 states, and no implementation can be faster than moving those bytes.
 
-Memory is counted twice. What the forward pass keeps for the backward pass grows with the depth of a network; of whichever
-implementation: an nn.LSTM keeps the workspace of its fused kernel, a log-space scan the masks of its piecewise functions, an S6 all its
-states unless it computes them again. The peak of one training step is what must fit into the memory of a device; it holds the
-temporaries of both passes and the gradients as well.
-
 A training step here is forward, loss and backward; the loss is the mean square of *all* outputs, so that no part of the scan is dead
 code. Timings are taken in rounds, each round timing every model once, so that a busy moment of the machine hits them alike.
 """
@@ -30,6 +25,9 @@ from lib.minrnn.mixers import make_mixer
 from lib.profiles import setting, settings_class
 from lib.random_streams import stream
 
+# S6 keeps one state in so many steps and computes the others again. Mamba's kernel does that, with the others on the chip; here so
+# many of them are in memory for a while, and a peak is an upper bound of the kernel's.
+RECOMPUTED_STEPS = 32
 # Name in the figures → mixer and its options.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "minGRU": ("min_gru", {}),
@@ -43,11 +41,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTM, fused": ("lstm", {}),
     "S6": ("s6", {}),
 }
-# S6 keeps one state in so many steps and computes the others again. Mamba's kernel does that, with the others on the chip; here so
-# many of them are in memory for a while, and a peak is an upper bound of the kernel's.
-RECOMPUTED_STEPS = 32
-# What the memory of a training step is compared for: the models that are timed, and an S6 that keeps what Mamba's kernel keeps.
-MEMORY_MODELS = {**MODELS, "S6, states recomputed": ("s6", {"recompute": RECOMPUTED_STEPS})}
 BASELINES = {
     "minGRU": {"step loop": "GRU, step loop", "fused": "GRU, fused"},
     "minLSTM": {"step loop": "LSTM, step loop", "fused": "LSTM, fused"},
@@ -90,8 +83,8 @@ class CopyLimit:
 
 
 def build(model: str, d: int, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The mixer behind a name of :data:`MEMORY_MODELS`, d → d."""
-    mixer, options = MEMORY_MODELS[model]
+    """The mixer behind a name of :data:`MODELS`, d → d."""
+    mixer, options = MODELS[model]
     expansion = 2.0 if mixer == "s6" else 1.0  # Mamba's own expansion
     return make_mixer(mixer, d, expansion, **options).to(device=device, dtype=dtype)
 

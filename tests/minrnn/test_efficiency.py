@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 PROFILES = put_together({"efficiency": experiment}, {n: Machine(workers=1) for n in experiment.PROFILES})
 
 
-@pytest.mark.parametrize("model", list(efficiency.MEMORY_MODELS))
+@pytest.mark.parametrize("model", list(efficiency.MODELS))
 def test_a_training_step_reaches_every_time_step_and_every_weight(model: str) -> None:
     torch.manual_seed(0)
     module = efficiency.build(model, 8, CPU)

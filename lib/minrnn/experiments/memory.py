@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 GRU_LOG, LSTM_LOG = "minGRU, log-space scan", "minLSTM, log-space scan"
 
 COMPARED = {
-    "memory_excess_mingru": (GRU_LOG, "GRU, step loop"),
-    "memory_excess_minlstm": (LSTM_LOG, "LSTM, step loop"),
-    "memory_excess_mingru_over_fused": (GRU_LOG, "GRU, fused"),
-    "memory_excess_minlstm_over_fused": (LSTM_LOG, "LSTM, fused"),
-    "memory_excess_mingru_linear": ("minGRU", "GRU, step loop"),
-    "memory_excess_s6_over_mingru": ("S6", GRU_LOG),
-    "memory_excess_recomputed_s6_over_mingru": ("S6, states recomputed", GRU_LOG),
-    "memory_excess_recomputed_s6_over_mingru_linear": ("S6, states recomputed", "minGRU"),
+    "peak_memory_excess_mingru": ("peak", GRU_LOG, "GRU, step loop"),
+    "peak_memory_excess_minlstm": ("peak", LSTM_LOG, "LSTM, step loop"),
+    "peak_memory_excess_mingru_over_fused": ("peak", GRU_LOG, "GRU, fused"),
+    "peak_memory_excess_minlstm_over_fused": ("peak", LSTM_LOG, "LSTM, fused"),
+    "peak_memory_excess_s6_over_mingru": ("peak", FAIR_S6, GRU_LOG),
+    "memory_excess_mingru": ("saved", GRU_LOG, "GRU, step loop"),
+    "memory_excess_minlstm": ("saved", LSTM_LOG, "LSTM, step loop"),
+    "memory_excess_mingru_without_masks": ("saved_without_masks", GRU_LOG, "GRU, step loop"),
+    "memory_excess_minlstm_without_masks": ("saved_without_masks", LSTM_LOG, "LSTM, step loop"),
+    "memory_excess_mingru_linear": ("saved", "minGRU", "GRU, step loop"),
+    "memory_excess_s6_over_mingru": ("saved", "S6", GRU_LOG),
+    "memory_excess_s6_recomputed_over_mingru": ("saved", FAIR_S6, GRU_LOG),
 }
 """Metric → what is compared with what."""
 
