@@ -421,12 +421,12 @@ def causal_convolution(conv: nn.Conv1d, x: Tensor, taps: Tensor | None) -> tuple
 
 
 def _width(d_model: int, expansion: float) -> int:
-    width = d_model * expansion
-    if d_model < 1 or width < 1 or width != int(width):
+    width = round(d_model * expansion)
+    if d_model < 1 or width < 1 or abs(width - d_model * expansion) > 1e-9 * width:
         raise ValueError(
             f"expansion={expansion!r} times d_model={d_model!r} is not a whole number of channels"
         )
-    return int(width)
+    return width
 
 
 def _add_to_bias(linear: nn.Linear, part: int, width: int, value: float, name: str) -> None:

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.kept_results import Array
-from lib.minrnn.mixers import MinGRU
+from lib.minrnn.gate_reading import GateReading, read_gates
 from lib.minrnn.seed_stack import SeedStack, StackedBatches, stackable
 from lib.minrnn.token_data import IGNORE, Batch, GeneratedData
 from lib.minrnn.token_model import Architecture, History, Optimisation, TokenModel, train_tokens
 from lib.profiles import ParameterError, setting, settings_class
+from lib.random_streams import stream
 
 if TYPE_CHECKING:
     from lib.records import Run
@@ -31,6 +30,8 @@ PREDICT = 0
 N_DATA_SYMBOLS = 14
 CHANCE = 1 / N_DATA_SYMBOLS
 EVALUATION_BATCH = 512
+READ_TOKENS = 32_768
+"""Of evaluation sequences whose gates are read, at most this many tokens a model."""
 
 
 def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generator) -> Batch:
@@ -79,12 +80,12 @@ class CopyingSettings:
 
     length: int = setting(16, "tokens", "T, positions among which the data are scattered", 4096, least=1)
     data_tokens: int = setting(5, "tokens", "M, data tokens to copy", 16, least=1)
-    width: int = setting(64, "channels", "width d of the model", 64, least=1)
+    width: int = setting(32, "channels", "width d of the model", 64, least=1)
     expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6, above=0)
     batch: int = setting(32, "sequences", "training sequences per step", 64, least=1)
     learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4, above=0)
     warmup: int = setting(30, "steps", "linear warm-up of the rate", 0, least=0)
-    seeds: int = setting(3, "seeds", "repetitions of every model", "3 (± given)", least=1)
+    seeds: int = setting(5, "seeds", "repetitions of every model", "3 (± given)", least=1)
     evaluation_sequences: int = setting(192, "sequences", "evaluation set of every seed", 12_800, least=1)
     evaluate_every: int = setting(50, "steps", "steps between evaluations", 1000, least=1)
     gate_bias: float = setting(-1.5, "1", "added to minGRU's gate z at the start (negative remembers)", 0.0)
@@ -126,16 +127,15 @@ class CopyingResult:
 
     Attributes:
         architecture: with the member's own options. seed: of weights and data. history: evaluations on its own fixed set.
-        parameters: trainable numbers. sequence, openings: for minGRU, one evaluation sequence (T + M,) and the mean over
-            channels of its gate z_t in each layer, (layers, T + M).
+        parameters: trainable numbers. untrained, trained: for minGRU, what its layers do before and after the training.
     """
 
     architecture: Architecture
     seed: int
     history: History
     parameters: int
-    sequence: Array | None = None
-    openings: Array | None = None
+    untrained: GateReading | None = None
+    trained: GateReading | None = None
 
     @property
     def accuracy(self) -> float:
@@ -174,55 +174,56 @@ def train_copying(
     members = [(seed, replace(base, options=(*base.options, *v))) for v in variants for seed in seeds]
     models, data = [], []
     for seed, architecture in members:
-        torch.manual_seed(seed)
-        models.append(TokenModel(VOCABULARY, architecture, optimisation))
+        with stream(seed, "initialisation").as_global():
+            models.append(TokenModel(VOCABULARY, architecture, optimisation))
         data.append(copying_data(settings, seed))
     train = functools.partial(train_tokens, run, evaluate_every=settings.evaluate_every)
     label = f"{name}-T{settings.length}-{mixer}-{n_layers}"
-    shown = data[0].evaluation[0][0][:1]  # (1, T + M)
+    histories, readings = [], []
     if len(models) > 1 and stackable(models[0]):
         stack = SeedStack(models)
+        untrained = _read(stack, data, settings.length)
         histories = train(stack, StackedBatches(data), name=label, job=(settings, members))
-        pictures = gate_openings(stack, shown.expand(len(models), -1))
+        readings = list(zip(untrained, _read(stack, data, settings.length), strict=True))
     else:
-        histories, pictures = [], []
         for (seed, architecture), model, own in zip(members, models, data, strict=True):
             changed = "".join(f"-{o}{v}" for o, v in architecture.options[len(base.options) :])
+            untrained = _read(model, [own], settings.length)
             histories += train(model, own, name=f"{label}{changed}-seed{seed}", job=(settings, seed))
-            pictures += gate_openings(model, shown)
+            readings += zip(untrained, _read(model, [own], settings.length), strict=True)
     return [
-        CopyingResult(
-            architecture,
-            seed,
-            history,
-            sum(p.numel() for p in model.parameters()),
-            None if picture is None else shown[0].numpy(),
-            picture,
-        )
-        for (seed, architecture), model, history, picture in zip(
-            members, models, histories, pictures, strict=True
+        CopyingResult(architecture, seed, history, parameters_of(model), *reading)
+        for (seed, architecture), history, model, reading in zip(
+            members, histories, models, readings, strict=True
         )
     ]
 
 
-@torch.no_grad()
-def gate_openings(model: nn.Module, tokens: Tensor) -> list[np.ndarray | None]:
-    """Mean gate z_t over the channels of each minGRU layer, one array (layers, T) per row of ``tokens`` (rows, T).
+def _read(model: nn.Module, data: Sequence[GeneratedData], length: int) -> list[GateReading | None]:
+    """What a model, or each member of a stack, does with its own first evaluation sequences."""
+    most = max(2, READ_TOKENS // length)
+    tokens = torch.cat([own.evaluation[0][0][:most, :length] for own in data])
+    return read_gates(model, tokens, tokens != BLANK, len(data))
 
-    z = 1 writes the candidate into the state, z = 0 keeps the state. None where the layers are not minGRU.
+
+def parameters_of(model: nn.Module) -> int:
+    """Trainable numbers of a model."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def weights_of(settings: CopyingSettings, mixer: str, n_layers: int, expansion: float) -> int:
+    """Trainable numbers of a model that is not made."""
+    options = settings.mixer_options(mixer)
+    with torch.device("meta"):
+        architecture = Architecture(mixer, n_layers, settings.width, expansion, options=options)
+        return parameters_of(TokenModel(VOCABULARY, architecture, Optimisation(1, 1.0)))
+
+
+def expansion_of_weights(settings: CopyingSettings, mixer: str, n_layers: int, weights: int) -> float:
+    """The hidden width over d with which a model comes nearest to ``weights`` trainable numbers.
+
+    Args:
+        mixer: one whose number of weights is linear in its hidden width.
     """
-    layers = [m for m in model.modules() if isinstance(m, MinGRU)]
-    if not layers:
-        return [None] * len(tokens)
-    seen: list[Tensor] = []
-    hooks = [
-        layer.project_in.register_forward_hook(lambda _, __, out: seen.append(out.chunk(2, dim=-1)[0]))
-        for layer in layers
-    ]
-    try:
-        model(tokens.to(next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    openings = torch.stack([torch.sigmoid(k).mean(-1) for k in seen])  # (layers, rows, T)
-    return [openings[:, i].cpu().numpy() for i in range(len(tokens))]
+    one, two = (weights_of(settings, mixer, n_layers, hidden / settings.width) for hidden in (1, 2))
+    return max(1, 1 + round((weights - one) / (two - one))) / settings.width

@@ -3,7 +3,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +17,9 @@ from lib.minrnn.selective_copying import (
     copying_accuracy,
     copying_batch,
     copying_data,
-    gate_openings,
+    expansion_of_weights,
     train_copying,
+    weights_of,
 )
 from lib.minrnn.token_data import IGNORE
 from lib.minrnn.token_model import Architecture, Optimisation, TokenModel
@@ -80,24 +80,31 @@ def test_impossible_sizes_are_refused(length: int, n_data: int, batch: int) -> N
         copying_batch(batch, length, n_data, torch.Generator())
 
 
-def test_gates_of_layer_one_see_the_token_only_and_those_of_layer_two_its_past() -> None:
-    torch.manual_seed(1)
-    model = TokenModel(VOCABULARY, Architecture("min_gru", 2, 16), Optimisation(1, 1e-3))
-    sequence = torch.tensor([[3, BLANK, 7, BLANK, BLANK]])
-    (openings,) = gate_openings(model, sequence)
-    assert openings is not None
-    assert openings.shape == (2, 5)
-    np.testing.assert_allclose(openings[0, [1, 3, 4]], openings[0, 1], atol=1e-6)
-    assert np.ptp(openings[1, [1, 3, 4]]) > 1e-4
-    assert gate_openings(
-        TokenModel(VOCABULARY, Architecture("gru", 1, 16), Optimisation(1, 1e-3)), sequence
-    ) == [None]
+@pytest.mark.parametrize("width", [16, 49, 64])
+@pytest.mark.parametrize("mixer", ["s6", "diagonal_ssm"])
+def test_a_control_gets_as_many_weights_as_it_is_asked_for(mixer: str, width: int) -> None:
+    s = CopyingSettings(width=width, expansion=2.0)
+    wanted = weights_of(s, "min_lstm", 3, s.expansion)
+    expansion = expansion_of_weights(s, mixer, 3, wanted)
+    a_channel = weights_of(s, mixer, 3, 2 / width) - weights_of(s, mixer, 3, 1 / width)
+    assert abs(weights_of(s, mixer, 3, expansion) - wanted) <= a_channel / 2
+    assert expansion_of_weights(s, mixer, 3, 1) == 1 / width
+
+
+def test_weights_are_those_of_the_trained_model(tmp_path: Path) -> None:
+    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
+    s = CopyingSettings(length=4, data_tokens=2, width=8, batch=2, evaluation_sequences=4)
+    for mixer, expansion in (("min_gru", 2.0), ("s6", 1.5)):
+        (result,) = train_copying(run, s, mixer, 2, 1, [0], expansion=expansion)
+        assert result.parameters == weights_of(s, mixer, 2, expansion)
+        assert (result.trained is None) == (result.untrained is None) == (mixer == "s6")
 
 
 def accuracies(tmp_path: Path, mixer: str, layers: int, steps: int, seeds: list[int]) -> list[float]:
     run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
     settings = CopyingSettings(evaluation_sequences=256, evaluate_every=steps)
-    expansion = 1.0 if mixer == "diagonal_ssm" else 2.0
+    weights = weights_of(settings, "min_lstm", layers, settings.expansion)
+    expansion = expansion_of_weights(settings, mixer, layers, weights) if mixer == "diagonal_ssm" else None
     return [
         r.accuracy for r in train_copying(run, settings, mixer, layers, steps, seeds, expansion=expansion)
     ]

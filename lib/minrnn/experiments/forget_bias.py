@@ -1,11 +1,13 @@
 """The initial bias of the gates (version 3 of the paper): does a model that remembers at the start train faster?
 
-- *forget-bias slope*: slope of log2(steps to the threshold) against the bias, by seed; a run that misses the threshold counts with
-  all its steps.
+- *speed-up*: steps to the threshold with the bias that remembers least over steps with the one that remembers most, paired by
+  seed: geometric mean, with the t-interval of the logarithms. It is measured where every run of the two reaches the threshold, since
+  a run that does not has no number of steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,11 +18,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from scipy import stats
 
 from lib.minrnn.model_styles import LABELS
 from lib.minrnn.selective_copying import CopyingResult, CopyingSettings, train_copying
 from lib.profiles import setting, settings_class
+from lib.statistics import mean_interval
 
 if TYPE_CHECKING:
     from lib.records import Run
@@ -35,30 +37,41 @@ class Settings(CopyingSettings):
 
     steps: int = setting(300, "steps", "optimiser steps of every run", least=1)
     layers: int = setting(2, "layers", "depth", least=1)
+    evaluate_every: int = setting(10, "steps", "steps between evaluations", least=1)
     forget_biases: tuple[float, ...] = setting(
-        (0.0, 1.5, 3.0), "1", "initial biases of minLSTM's forget gate", "not found", distinct=True
+        (0.0, 1.5, 3.0),
+        "1",
+        "initial biases of minLSTM's forget gate",
+        "not found",
+        distinct=True,
+        empty=True,
     )
     gate_biases: tuple[float, ...] = setting(
-        (0.0, -1.5), "1", "initial biases of minGRU's gate z (negative remembers)", distinct=True
+        (), "1", "initial biases of minGRU's gate z (negative remembers)", distinct=True, empty=True
     )
     threshold: float = setting(
-        0.5, "share", "accuracy that the steps are counted to", "not found", above=0, most=1
+        0.4, "share", "accuracy that the steps are counted to", "not found", above=0, most=1
     )
 
-    def biases(self, mixer: str) -> tuple[float, ...]:
-        """The sweep of ``mixer``."""
-        return self.forget_biases if mixer == "min_lstm" else self.gate_biases
+    def sweeps(self) -> dict[str, tuple[float, ...]]:
+        """Mixer → its initial biases, from the one that remembers least to the one that remembers most; without empty sweeps."""
+        sweeps = {
+            "min_lstm": tuple(sorted(self.forget_biases)),
+            "min_gru": tuple(sorted(self.gate_biases, reverse=True)),
+        }
+        return {mixer: biases for mixer, biases in sweeps.items() if biases}
 
 
 _GPU = Settings(
     length=32,
     data_tokens=6,
+    width=64,
     batch=64,
     steps=800,
-    seeds=5,
     evaluation_sequences=1024,
     forget_biases=(0.0, 1.0, 2.0, 3.0, 4.0),
     gate_biases=(0.0, -1.0, -2.0, -3.0),
+    threshold=0.5,
 )
 
 PROFILES = {
@@ -75,7 +88,6 @@ PROFILES = {
         steps=20_000,
         learning_rate=3e-4,
         warmup=0,
-        seeds=3,
         evaluation_sequences=12_800,
         evaluate_every=1000,
     ),
@@ -87,45 +99,41 @@ def jobs(run: Run[Any]) -> list[partial[list[CopyingResult]]]:
     s = run.of(Settings)
     return [
         partial(train_copying, run, s, mixer, s.layers, s.steps, run.seeds(s.seeds),
-                variants=[((option, bias),) for bias in s.biases(mixer)], name="bias")
-        for mixer, option in OPTION.items()
+                variants=[((OPTION[mixer], bias),) for bias in biases], name="bias")
+        for mixer, biases in s.sweeps().items()
     ]  # fmt: skip
 
 
 def metrics(settings: Settings) -> list[str]:
     """Names of what :func:`measure` records."""
-    return [f"{option}_{what}" for option in OPTION.values() for what in ("slope", "rank_correlation")]
+    return [f"{OPTION[mixer]}_speedup" for mixer, biases in settings.sweeps().items() if len(biases) > 1]
 
 
 def measure(run: Run[Any], results: list[list[CopyingResult]]) -> None:
-    """C8: :func:`bias_effect` for minLSTM's forget gate (judged), and for minGRU's gate z (shown).
+    """C8: the speed-up by minLSTM's forget gate (judged), and by minGRU's gate z (shown)."""
+    s = run.of(Settings)
+    for (mixer, biases), own in zip(s.sweeps().items(), results, strict=True):
+        logs = log_speedups(own, mixer, biases, s.threshold) if len(biases) > 1 else None
+        if logs is not None:
+            mean, low, high, _ = mean_interval(logs)
+            ends = (math.exp(low), math.exp(min(high, 700.0)))
+            run.measure(
+                f"{OPTION[mixer]}_speedup", math.exp(mean), unit="x", interval=ends, varies="training"
+            )
 
-    Where no run reaches the threshold there is no time to compare, and nothing is recorded: the claim stays "not run".
-    """
-    threshold = run.of(Settings).threshold
-    for (mixer, option), own in zip(OPTION.items(), results, strict=True):
-        if all(r.history.steps_to(threshold) is None for r in own):
-            continue
-        slope, rank = bias_effect(own, mixer, threshold)
-        run.measure(f"{option}_slope", slope, unit="1")
-        run.measure(f"{option}_rank_correlation", rank, unit="1")
 
-
-def bias_effect(
-    results: Sequence[CopyingResult], mixer: str, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per seed: slope of log2(steps to ``threshold``) against the bias, and Spearman's rank correlation of the two.
-
-    A run that never reaches the threshold counts with the steps that it had. Equal steps for every bias give 0 for both.
-    """
-    slopes, ranks = [], []
+def log_speedups(
+    results: Sequence[CopyingResult], mixer: str, biases: Sequence[float], threshold: float
+) -> np.ndarray | None:
+    """Per seed, log(steps to ``threshold`` with the first of ``biases`` / steps with the last); None if one of the runs misses it."""
+    ratios = []
     for seed in sorted({r.seed for r in results}):
-        own = [r for r in results if r.seed == seed]
-        bias = np.array([bias_of(r, mixer) for r in own])
-        steps = np.array([r.history.steps_to(threshold) or r.history.steps[-1] for r in own], dtype=float)
-        slopes.append(float(np.polyfit(bias, np.log2(steps), 1)[0]))
-        ranks.append(0.0 if np.ptp(steps) == 0 else float(stats.spearmanr(bias, steps).statistic))
-    return np.array(slopes), np.array(ranks)
+        steps = {bias_of(r, mixer): r.history.steps_to(threshold) for r in results if r.seed == seed}
+        slow, fast = steps[biases[0]], steps[biases[-1]]
+        if slow is None or fast is None:
+            return None
+        ratios.append(math.log(slow / fast))
+    return np.array(ratios)
 
 
 def bias_of(result: CopyingResult, mixer: str) -> float:
@@ -140,26 +148,30 @@ def tables(settings: Settings, results: list[list[CopyingResult]]) -> dict[str, 
             "model": LABELS[mixer],
             "bias": bias_of(r, mixer),
             "seed": r.seed,
-            "steps": r.history.steps_to(settings.threshold) or f"> {r.history.steps[-1]}",
+            "steps": str(r.history.steps_to(settings.threshold) or f"> {r.history.steps[-1]}"),
         }
-        for mixer, own in zip(OPTION, results, strict=True)
+        for mixer, own in zip(settings.sweeps(), results, strict=True)
         for r in own
     ]
-    return {"steps": pd.DataFrame(rows)}
+    frame = pd.DataFrame(rows, columns=["model", "bias", "seed", "steps"])
+    return {"steps": frame.pivot(index=["model", "bias"], columns="seed", values="steps").reset_index()}
 
 
 def figures(settings: Settings, results: list[list[CopyingResult]]) -> dict[str, Figure]:
     """``curves``: learning curves for each initial bias, one panel per cell; thin lines are seeds."""
-    fig, axes = plt.subplots(1, len(OPTION), figsize=(12, 4.2), sharey=True, squeeze=False)
-    for ax, (mixer, option), own in zip(axes[0], OPTION.items(), results, strict=True):
-        biases = sorted(settings.biases(mixer))
+    sweeps = settings.sweeps()
+    if not sweeps:
+        return {}
+    fig, axes = plt.subplots(1, len(sweeps), figsize=(4 + 4 * len(sweeps), 4.2), sharey=True, squeeze=False)
+    for ax, (mixer, biases), own in zip(axes[0], sweeps.items(), results, strict=True):
         for colour, bias in zip(sns.color_palette("viridis", len(biases)), biases, strict=True):
             chosen = [r for r in own if bias_of(r, mixer) == bias]
             for r in chosen:
                 ax.plot(r.history.steps, 100 * np.array(r.history.accuracy), color=colour, alpha=0.35, lw=0.8)
             mean = 100 * np.mean([r.history.accuracy for r in chosen], axis=0)
             ax.plot(chosen[0].history.steps, mean, color=colour, lw=2.2, label=f"bias {bias:+g}")
+        ax.axhline(100 * settings.threshold, color="0.4", lw=1, ls="--")
         ax.set(xlabel="training steps", ylabel="accuracy (%)")
-        ax.set_title(f"{LABELS[mixer]}: {option.replace('_', ' ')} at initialisation")
+        ax.set_title(f"{LABELS[mixer]}: {OPTION[mixer].replace('_', ' ')} at initialisation")
         ax.legend()
     return {"curves": fig}

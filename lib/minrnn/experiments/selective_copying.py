@@ -1,7 +1,7 @@
 """Selective copying (Tables 1 and 2): what depth gives back, and what a model needs gates for.
 
-minGRU and minLSTM at every depth; S6 and a time-invariant control at the largest one, compared after the steps that the controls had;
-in larger profiles also longer sequences.
+minGRU and minLSTM at every depth; S6 and a time-invariant control at the largest one, as wide as gives them the weights of the
+larger of the two cells, and compared after the steps that the controls had; in larger profiles also longer sequences.
 
 - *accuracy*: share of the last M outputs whose largest logit is the right token, in percent.
 - *depth gain*: accuracy with L layers − accuracy with one, paired by seed, in points.
@@ -22,15 +22,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.figures import PALETTE
-from lib.minrnn.mixers import MIXERS
-from lib.minrnn.model_styles import COLOURS, LABELS
+from lib.minrnn.model_styles import LABELS, style_of
 from lib.minrnn.selective_copying import (
-    BLANK,
     CHANCE,
-    PREDICT,
     CopyingResult,
     CopyingSettings,
+    expansion_of_weights,
     train_copying,
+    weights_of,
 )
 from lib.profiles import ParameterError, setting, settings_class
 from lib.statistics import mean_interval
@@ -59,15 +58,11 @@ class Settings(CopyingSettings):
     )
     controls: tuple[str, ...] = setting(
         ("s6", "diagonal_ssm"), "names", "other mixers of Table 2", "S4, H3, Hyena, S6",
-        among=MIXERS, empty=True, distinct=True,
+        among=("s6", "diagonal_ssm"), empty=True, distinct=True,
     )  # fmt: skip
     control_steps: int = setting(
         300, "steps", "optimiser steps of the controls, after which all are compared", 400_000, least=1
     )
-    control_expansions: tuple[float, ...] = setting(
-        (0.5, 1.0), "1", "hidden width over d of each control (their states are N times wider)",
-        above=0, empty=True,
-    )  # fmt: skip
     long_lengths: tuple[int, ...] = setting(
         (), "tokens", "further lengths T, at the largest depth", (4096,), least=1, empty=True, distinct=True
     )
@@ -77,10 +72,6 @@ class Settings(CopyingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.control_expansions) != len(self.controls):
-            raise ParameterError(
-                f"control_expansions={self.control_expansions} needs one number for each of the {len(self.controls)} controls"
-            )
         if self.control_steps > self.steps or self.evaluate_every > self.control_steps:
             raise ParameterError(
                 f"control_steps={self.control_steps} must lie between evaluate_every={self.evaluate_every} and steps={self.steps}"
@@ -94,12 +85,11 @@ class Settings(CopyingSettings):
 _GPU = Settings(
     length=32,
     data_tokens=6,
+    width=64,
     batch=64,
     steps=1500,
-    seeds=5,
     evaluation_sequences=1024,
     control_steps=600,
-    control_expansions=(1.0, 2.0),
     gate_bias=-2.0,
     forget_bias=3.0,
     state_size=16,
@@ -128,7 +118,6 @@ PROFILES = {
         steps=400_000,
         learning_rate=3e-4,
         warmup=0,
-        seeds=3,
         evaluation_sequences=12_800,
         evaluate_every=1000,
         control_steps=400_000,
@@ -150,21 +139,13 @@ def jobs(run: Run[Any]) -> list[Job]:
         for layers in sorted(s.layers, reverse=True)
         for mixer in CELLS
     ]
+    weights = max(weights_of(s, mixer, deepest, s.expansion) for mixer in CELLS)
     controls = [
-        partial(
-            train_copying,
-            run,
-            s,
-            mixer,
-            deepest,
-            s.control_steps,
-            [seed],
-            expansion=expansion,
-            name="control",
-        )
-        for mixer, expansion in zip(s.controls, s.control_expansions, strict=True)
+        partial(train_copying, run, s, mixer, deepest, s.control_steps, [seed],
+                expansion=expansion_of_weights(s, mixer, deepest, weights), name="control")
+        for mixer in s.controls
         for seed in seeds
-    ]
+    ]  # fmt: skip
     longer = [
         partial(train_copying, run, replace(s, length=length, data_tokens=s.long_data_tokens), mixer, deepest,
                 s.long_steps, run.seeds(s.long_seeds), name="long")
@@ -176,8 +157,7 @@ def jobs(run: Run[Any]) -> list[Job]:
 
 def metrics(settings: Settings) -> list[str]:
     """Names of what :func:`measure` records."""
-    deepest = max(settings.layers)
-    names = ["one_layer_accuracy_best", "copying_accuracy_worst_min"] if 1 in settings.layers else []
+    deepest, names = max(settings.layers), []
     for cell in CELLS.values():
         names += [f"copying_accuracy_{cell}_{layers}" for layers in settings.layers]
         if 1 in settings.layers:
@@ -201,11 +181,6 @@ def measure(run: Run[Any], results: list[list[CopyingResult]]) -> None:
             if layers > 1 and 1 in s.layers:
                 gain = accuracy - accuracies(found, mixer, 1)
                 run.measure(f"depth_gain_{layers}_{cell}", gain, unit="points")
-    if 1 in s.layers:
-        best = max(float(accuracies(found, mixer, 1).mean()) for mixer in CELLS)
-        run.measure("one_layer_accuracy_best", best, unit="%", varies="training")
-        worst = min(CELLS, key=lambda mixer: accuracies(found, mixer, deepest).mean())
-        run.measure("copying_accuracy_worst_min", accuracies(found, worst, deepest), unit="%")
     for mixer in s.controls:
         run.measure(f"copying_accuracy_{mixer}_{deepest}", accuracies(found, mixer, deepest), unit="%")
     if "diagonal_ssm" in s.controls:
@@ -232,7 +207,7 @@ def accuracies(
 
 
 def tables(settings: Settings, results: list[list[CopyingResult]]) -> dict[str, pd.DataFrame]:
-    """``depth``: accuracy by seed. ``controls``: Table 2 with a column measured here. ``longer``: the further lengths."""
+    """``depth``: accuracy by seed. ``gates``: :func:`gate_table`. ``controls``: Table 2 with a column measured here. ``longer``: the further lengths."""
     found, deepest = at_main_length(settings, results), max(settings.layers)
     by_seed = [
         {
@@ -267,16 +242,37 @@ def tables(settings: Settings, results: list[list[CopyingResult]]) -> dict[str, 
         for job in results[len(results) - len(settings.long_lengths) * len(CELLS) :]
         for r in job
     ]
-    return {"depth": depth.reset_index(), "controls": pd.DataFrame(rows), "longer": pd.DataFrame(longer)}
+    return {
+        "depth": depth.reset_index(),
+        "gates": gate_table(found),
+        "controls": pd.DataFrame(rows),
+        "longer": pd.DataFrame(longer),
+    }
+
+
+def gate_table(results: Sequence[CopyingResult]) -> pd.DataFrame:
+    """Two-layer minGRUs by seed: how well layer 1 counts, and how much the order of a data token says about each layer's gates."""
+    rows = [
+        {
+            "seed": r.seed,
+            "count, untrained (R²)": r.untrained.count_r2,
+            "count, trained (R²)": r.trained.count_r2,
+            "layer 1: gates explained by order (%)": 100 * r.trained.explained[0],
+            "layer 2: gates explained by order (%)": 100 * r.trained.explained[1],
+        }
+        for r in results
+        if (r.architecture.mixer, r.architecture.n_layers) == ("min_gru", 2) and r.untrained and r.trained
+    ]
+    return pd.DataFrame(rows)
 
 
 def figures(settings: Settings, results: list[list[CopyingResult]]) -> dict[str, Figure]:
-    """``depth``: accuracy and learning curves by depth. ``gates``: where each layer of a two-layer minGRU writes."""
+    """``depth``: accuracy and learning curves by depth. ``gates``: what the layers of two-layer minGRUs do, by seed."""
     found = [r for r in at_main_length(settings, results) if r.architecture.mixer in CELLS]
     drawn = {"depth": depth_figure(found)}
     two_layers = [r for r in found if (r.architecture.mixer, r.architecture.n_layers) == ("min_gru", 2)]
-    if two_layers:
-        drawn["gates"] = gate_figure(two_layers[0])
+    if two_layers and all(r.trained for r in two_layers):
+        drawn["gates"] = gate_figure(two_layers)
     return drawn
 
 
@@ -316,30 +312,28 @@ def _draw_interval(ax: Axes, x: float, values: Sequence[float], mixer: str, name
     )  # fmt: skip
 
 
-def gate_figure(result: CopyingResult) -> Figure:
-    """Mean gate opening of every layer over one sequence; data tokens and answers marked below.
-
-    Raises:
-        ValueError: if the result holds no gates (another mixer than minGRU).
-    """
-    if result.openings is None or result.sequence is None:
-        raise ValueError("gates are recorded for minGRU only")
-    tokens, openings = result.sequence, result.openings
-    fig, ax = plt.subplots(figsize=(10, 4.2))
-    time = np.arange(1, len(tokens) + 1)
-    for layer, z in enumerate(openings):
-        ax.plot(time, z, marker="os^"[layer % 3], ms=5, color=PALETTE[layer], label=f"layer {layer + 1}")
-    for t, token in zip(time, tokens, strict=True):
-        data = token not in (BLANK, PREDICT)
-        if data:
-            ax.axvspan(t - 0.5, t + 0.5, color=PALETTE[7], alpha=0.3, lw=0)
-        text = "·" if token == BLANK else "?" if token == PREDICT else str(token)
-        ax.text(float(t), -0.07, text, ha="center", fontsize=9, weight="bold" if data else "normal")
-    ax.set_ylim(-0.12, 1.02)
-    ax.set(
-        xlabel="position t (· blank, ? answer asked for, numbers: data)",
-        ylabel="mean gate z (1 writes, 0 keeps)",
-    )
-    ax.set_title("Where each layer of minGRU writes")
-    ax.legend()
+def gate_figure(results: Sequence[CopyingResult]) -> Figure:
+    """Two-layer minGRUs. Left: layer 1 counts. Right: layer 2 treats the first data token differently; all seeds thin, mean thick."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
+    trained = [r.trained for r in results if r.trained is not None]
+    numbers = np.arange(len(trained[0].counted))
+    for reading in trained:
+        mean, spread = reading.counted.T
+        left.errorbar(numbers, mean, yerr=spread, fmt="o", ms=4, capsize=3, color=PALETTE[0], alpha=0.6)
+    left.plot(numbers, numbers, color="0.4", lw=1, ls="--")
+    left.set(xlabel="data tokens read so far", ylabel="read from layer 1's state by a linear map")
+    left.set_title("Layer 1 counts")
+    order = numbers[1:]
+    for layer, marker in enumerate("os"):
+        curves = [reading.openings[layer].mean(-1) for reading in trained]
+        for curve in curves:
+            right.plot(order, curve, color=PALETTE[layer], alpha=0.35, lw=0.8)
+        label = f"layer {layer + 1}"
+        right.plot(order, np.mean(curves, axis=0), marker=marker, color=PALETTE[layer], lw=2, label=label)
+    right.set(xlabel="order of the data token in its sequence", ylabel="mean gate z (1 writes, 0 keeps)")
+    right.set_ylim(-0.02, 1.02)
+    right.set_title("What each layer does with the first, second, … data token")
+    right.legend()
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
