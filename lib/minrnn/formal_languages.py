@@ -151,7 +151,7 @@ class FormalSettings:
         ("parity_check",), "names", "formal-language tasks", "seven tasks (v3)", among=TASKS, distinct=True
     )
     width: int = setting(32, "channels", "width", 256, least=1)
-    steps: int = setting(400, "steps", "optimiser steps", 500_000, least=1)
+    steps: int = setting(700, "steps", "optimiser steps", 500_000, least=1)
     batch: int = setting(64, "strings", "strings per step", 128, least=1)
     learning_rate: float = setting(5e-3, "1", "AdamW's rate, constant after the warm-up", 3e-4, above=0)
     warmup: int = setting(20, "steps", "linear warm-up of the rate", least=0)
