@@ -78,8 +78,8 @@ def copying_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
 class CopyingSettings:
     """Sizes of the task and of a training on it: what every experiment with selective copying sets."""
 
-    length: int = setting(16, "tokens", "T, positions among which the data are scattered", 4096, least=1)
-    data_tokens: int = setting(5, "tokens", "M, data tokens to copy", 16, least=1)
+    length: int = setting(12, "tokens", "T, positions among which the data are scattered", 4096, least=1)
+    data_tokens: int = setting(4, "tokens", "M, data tokens to copy", 16, least=1)
     width: int = setting(32, "channels", "width d of the model", 64, least=1)
     expansion: float = setting(2.0, "1", "hidden width over d inside a mixer", 6, above=0)
     batch: int = setting(32, "sequences", "training sequences per step", 64, least=1)

@@ -164,7 +164,7 @@ def test_no_sweep_and_one_bias_measure_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"copying_data_tokens": 40}, "copying_data_tokens=40 must be at most length=16"),
+        ({"copying_data_tokens": 40}, "copying_data_tokens=40 must be at most length=12"),
         ({"copying_step": 3}, "did you mean 'copying_steps'"),
         ({"copying_controls": ["s4"]}, "'s4' is not one of"),
         ({"copying_controls": ["gru"]}, "'gru' is not one of"),
@@ -172,7 +172,7 @@ def test_no_sweep_and_one_bias_measure_nothing(tmp_path: Path) -> None:
         ({"copying_layers": []}, "must not be empty"),
         ({"copying_layers": [1, 2, 1]}, "names one of them twice"),
         ({"copying_steps": "many"}, "not of type int"),
-        ({"copying_control_steps": 500}, "control_steps=500 must lie between"),
+        ({"copying_control_steps": 600}, "control_steps=600 must lie between"),
         ({"copying_long_lengths": [64]}, "needs long_steps"),
         ({"copying_batch": -1}, "must be at least 1"),
         ({"bias_threshold": 1.5}, "must be at most 1"),
