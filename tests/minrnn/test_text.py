@@ -16,6 +16,7 @@ from lib.minrnn.character_text import CharacterText, standin_text
 from lib.minrnn.experiments import text
 from lib.minrnn.experiments.text import PROFILES, Settings
 from lib.minrnn.language_model import TextResult, train_language_model
+from lib.minrnn.rate_search import rates_of
 from lib.minrnn.token_model import History
 from lib.profiles import ParameterError, put_together
 from lib.records import Run
@@ -45,18 +46,53 @@ def written(model: str, seed: int, losses: list[float]) -> TextResult:
     return TextResult(model, seed, 1e-3, History(steps, losses, [0.0] * len(losses)), 1, 1, 1.0, 2.5)
 
 
-def test_text_gap_takes_the_worse_of_the_two_cells_and_the_ratio_is_a_bound(tmp_path: Path) -> None:
-    run = start(tmp_path, "default")
-    seeds = (0, 1, 2)
-    results = [
-        [written("minGRU", seed, [2.6, 2.2, 2.0]) for seed in seeds],
-        [written("minLSTM", seed, [2.6, 2.3, 2.1 + 0.01 * seed]) for seed in seeds],
-        [written("Transformer", seed, [3.0, 2.0 if seed else 2.9, 2.5]) for seed in seeds],
-        [written("Transformer + conv", seed, [3.0, 2.5, 2.2]) for seed in seeds],
-    ]
-    text.measure(run, results)
-    np.testing.assert_allclose(run.measurements["text_loss_gap_transformer"].values, [0.4, 0.39, 0.38])
-    np.testing.assert_allclose(run.measurements["transformer_steps_ratio"].values, [1, 100 / 150, 100 / 150])
+def measured(folder: Path, losses: dict[str, list[list[float]]]) -> Run[Any]:
+    """A run that measured trainings with these test losses: model → by seed."""
+    seeds = len(next(iter(losses.values())))
+    run = start(folder, text_models=list(losses), text_learning_rates=[[1e-3]], text_seeds=seeds)
+    text.measure(run, [[written(m, seed, x) for seed, x in enumerate(own)] for m, own in losses.items()])
+    assert set(run.measurements) == set(text.metrics(run.of(Settings)))
+    return run
+
+
+def test_a_gap_is_to_the_worse_of_the_two_cells_by_seed(tmp_path: Path) -> None:
+    losses = {
+        "minGRU": [[2.6, 2.2, 2.0]] * 3,
+        "minLSTM": [[2.6, 2.3, 2.1 + 0.01 * seed] for seed in range(3)],
+        "S6": [[2.6, 1.9, 2.2]] * 3,
+        "Transformer": [[3.0, 2.0, 2.45]] * 3,
+        "Transformer + conv": [[3.0, 2.5, 2.2]] * 3,
+    }
+    found = measured(tmp_path, losses).measurements
+    np.testing.assert_allclose(found["text_loss_gap_transformer"].values, [0.35, 0.34, 0.33])
+    np.testing.assert_allclose(found["text_loss_gap_transformer_conv"].values, [0.1, 0.09, 0.08])
+    np.testing.assert_allclose(found["text_loss_gap_s6"].values, [0.2, 0.21, 0.22])
+    np.testing.assert_allclose(found["text_best_loss_transformer"].values, 2.0)
+    np.testing.assert_allclose(found["text_bigram_margin"].values, 0.05)
+
+
+def test_the_ratio_of_steps_is_taken_at_the_transformers_best_loss(tmp_path: Path) -> None:
+    losses = {
+        "minGRU": [[2.6, 2.4, 2.0], [2.6, 2.5, 2.4]],  # there at step 100; never there
+        "minLSTM": [[2.3, 2.2, 2.0], [2.5, 2.3, 2.0]],
+        "Transformer": [[3.0, 2.6, 2.5], [3.0, 2.3, 2.31]],  # best at step 150; at step 100
+    }
+    found = measured(tmp_path, losses).measurements
+    np.testing.assert_allclose(found["transformer_steps_ratio_mingru"].values, [150 / 100, 100 / 150])
+    np.testing.assert_allclose(found["transformer_steps_ratio_minlstm"].values, [150 / 50, 100 / 100])
+
+
+def test_a_model_that_is_no_baseline_yet_shows_in_the_margin(tmp_path: Path) -> None:
+    found = measured(tmp_path, {"minGRU": [[2.0, 1.9]], "Transformer": [[2.9, 2.56]]}).measurements
+    np.testing.assert_allclose(found["text_bigram_margin"].values, -0.06)
+
+
+@pytest.mark.parametrize("profile", [name for name in PROFILES if name != "smoke"])
+def test_the_grid_of_test_losses_is_finer_than_the_effect(profile: str) -> None:
+    """Ratios of steps near 2.5 are read off it."""
+    settings = PROFILES[profile]
+    assert settings.evaluate_every <= 0.02 * settings.steps
+    assert settings.steps % settings.evaluate_every == 0
 
 
 def test_it_runs_shows_and_is_kept(tmp_path: Path) -> None:
@@ -80,7 +116,7 @@ def test_it_runs_shows_and_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("profile", list(PROFILES))
 def test_every_model_is_tried_with_as_many_rates_and_gets_equal_steps(profile: str) -> None:
     settings = PROFILES[profile]
-    assert len({len(settings.rates(model)) for model in settings.models}) == 1
+    assert len({len(rates_of(m, settings.learning_rates, settings.models)) for m in settings.models}) == 1
     assert len({settings.optimisation(1e-3) for _ in settings.models}) == 1
     sizes = [settings.architecture(model) for model in settings.models]
     assert len({(a.n_layers, a.d_model, a.mlp, a.dropout) for a in sizes}) == 1
@@ -96,6 +132,7 @@ def test_every_model_is_tried_with_as_many_rates_and_gets_equal_steps(profile: s
         ({"text_learning_rates": [[1e-3], [1e-3]]}, "text_learning_rates.*needs one tuple"),
         ({"text_learning_rates": [[]]}, "text_learning_rates.*must not be empty"),
         ({"text_learning_rates": [[1e-3, 2e-3, 1e-3]]}, "text_learning_rates.*names one of them twice"),
+        ({"text_learning_rates": [[1e-3], [1e-3], [1e-3, 2e-3], [1e-3]]}, "tries more rates for one model"),
         ({"text_learning_rates": [[0.0]]}, "text_learning_rates.*must be above 0"),
         ({"text_seeds": 0}, "text_seeds=0 must be at least 1"),
         ({"text_block": 1}, "text_block=1 must be at least 2"),
@@ -176,8 +213,10 @@ def test_what_a_training_reads_belongs_to_its_key(same_code: None, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_short_training_beats_the_bigram_table(tmp_path: Path) -> None:
-    run = Run.start("minrnn", CHAPTER, accelerator="cpu", out_dir=tmp_path, overrides={"text_models": ["minGRU"],
-                    "text_learning_rates": [[8e-3]], "text_seeds": 1})  # fmt: skip
-    [[result]] = [job() for job in text.jobs(run)]
-    assert result.history.loss[-1] < result.bigram_loss - 0.1
+def test_every_model_of_the_default_profile_beats_the_bigram_table(tmp_path: Path) -> None:
+    run = Run.start(
+        "minrnn", CHAPTER, accelerator="cpu", out_dir=tmp_path, seed=7, overrides={"text_seeds": 1}
+    )
+    results = [job() for job in text.jobs(run)]
+    text.measure(run, results)
+    assert run.measurements["text_bigram_margin"].mean > 0.05

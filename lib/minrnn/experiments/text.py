@@ -16,12 +16,15 @@ from matplotlib.figure import Figure
 from lib.minrnn.character_text import FILE
 from lib.minrnn.language_model import MODELS, TextResult, TextSettings, train_seeds
 from lib.minrnn.model_styles import colours, labels, markers, style_of
-from lib.profiles import ParameterError, setting, settings_class
+from lib.minrnn.rate_search import Rates, check_rates, rates_of
+from lib.profiles import setting, settings_class
 
 if TYPE_CHECKING:
     from lib.records import Run
 
 CELLS = ("minGRU", "minLSTM")
+OF_THE_PAPER = (*CELLS, "S6", "Transformer")
+TRANSFORMERS = ("Transformer", "Transformer + conv")
 SAMPLED = "minGRU"
 
 
@@ -37,10 +40,10 @@ class Settings(TextSettings):
         among=MODELS,
         distinct=True,
     )
-    # In the default profile the rates are the best of 2e-3, 4e-3 and 8e-3 for each model, found beforehand by
-    # choose_learning_rate on the inner split; larger profiles try all of them in the run.
-    learning_rates: tuple[tuple[float, ...], ...] = setting(
-        ((8e-3,), (8e-3,), (4e-3,), (8e-3,)),
+    # In the default profile each model's rate is the best of 4e-3, 8e-3, 16e-3 and 32e-3, found beforehand on the inner split with
+    # one seed of its own; larger profiles try all of theirs in the run.
+    learning_rates: Rates = setting(
+        ((16e-3,), (32e-3,), (8e-3,), (16e-3,)),
         "1",
         "peak rates tried on an inner split of the training text: one tuple for all models, or one per model",
         "1e-3",
@@ -51,16 +54,7 @@ class Settings(TextSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.learning_rates) not in (1, len(self.models)):
-            raise ParameterError(
-                f"learning_rates={self.learning_rates} needs one tuple, or one for each of the {len(self.models)} models"
-            )
-        if any(len(set(rates)) < len(rates) for rates in self.learning_rates):
-            raise ParameterError(f"learning_rates={self.learning_rates} names one of them twice")
-
-    def rates(self, model: str) -> tuple[float, ...]:
-        """The rates that ``model`` is tried with."""
-        return self.learning_rates[self.models.index(model) if len(self.learning_rates) > 1 else 0]
+        check_rates("learning_rates", self.learning_rates, self.models)
 
 
 _DEFAULT = Settings()
@@ -81,13 +75,13 @@ _GPU = replace(
     warmup=50,
     seeds=3,
     test_windows=128,
-    evaluate_every=25,
+    evaluate_every=6,
 )
 _PAPER = replace(
     _GPU,
     models=("minGRU", "minLSTM", "S6", "Transformer"),
     steps=5000,
-    evaluate_every=100,
+    evaluate_every=25,
     dropout=0.2,
     test_windows=434,
 )
@@ -106,7 +100,7 @@ def jobs(run: Run[Any]) -> list[partial[list[TextResult]]]:
             s,
             model,
             path,
-            s.rates(model),
+            rates_of(model, s.learning_rates, s.models),
             run.seeds(s.seeds),
             s.sample_characters if model == SAMPLED else 0,
         )
@@ -117,45 +111,44 @@ def jobs(run: Run[Any]) -> list[partial[list[TextResult]]]:
 def metrics(settings: Settings) -> list[str]:
     """Names of the numbers that :func:`measure` records."""
     models = settings.models
-    names = [f"{kind}_{metric_key(m)}" for m in models for kind in ("text_loss", "paper_text_loss")]
-    if set(CELLS) & set(models):
-        names += [
-            f"text_loss_gap_{metric_key(m)}"
-            for m in ("Transformer", "Transformer + conv", "S6")
-            if m in models
-        ]
-    if {"minGRU", "Transformer"} <= set(models):
-        names += ["transformer_steps_ratio", "transformer_steps_ratio_at_its_loss"]
-    return names
+    cells = [m for m in CELLS if m in models]
+    names = [f"text_best_loss_{metric_key(m)}" for m in models if m in OF_THE_PAPER]
+    if cells:
+        names += [f"text_loss_gap_{metric_key(m)}" for m in (*TRANSFORMERS, "S6") if m in models]
+    if "Transformer" in models:
+        names += [f"transformer_steps_ratio_{metric_key(m)}" for m in cells]
+    return [*names, "text_bigram_margin"]
 
 
 def measure(run: Run[Any], results: list[list[TextResult]]) -> None:
-    """C7: final test losses, and gap = loss(Transformer) − max(loss(minGRU), loss(minLSTM)), paired by seed, nats.
+    """C7, by seed.
 
-    transformer_steps_ratio: steps of the Transformer to minGRU's best test loss over minGRU's own steps to it; where the
-    Transformer never gets there, all its steps count: a lower bound. transformer_steps_ratio_at_its_loss: steps of the
-    Transformer to its own best test loss over minGRU's steps to that loss; where minGRU never gets there, all its steps count.
+    - text_best_loss: lowest test loss of the run, for the models of Fig. 2; the step is chosen on the test text, for all alike.
+    - text_loss_gap: of the Transformers, final loss − the larger of minGRU's and minLSTM's; of S6, the larger of their best
+      losses − its best loss; in nats.
+    - transformer_steps_ratio: steps of the Transformer to its own best test loss over the cell's steps to that loss. A cell that
+      never gets there counts with all its steps, which gives at most 1.
+    - text_bigram_margin: loss of a table of character pairs − the largest final loss. Below 0 one of the models is no
+      baseline yet, and nothing follows from a comparison with it.
     """
     by_model = {own[0].model: own for own in results}
-    for model, own in by_model.items():
-        run.measure(f"text_loss_{metric_key(model)}", final_losses(own), unit="nats")
-        if run.profile == "paper":
-            run.measure(f"paper_text_loss_{metric_key(model)}", best_losses(own), unit="nats")
-    cells = [by_model[m] for m in CELLS if m in by_model]
-    if not cells:
-        return
-    worst = np.max([final_losses(own) for own in cells], axis=0)
-    for model in ("Transformer", "Transformer + conv"):
+    for model in OF_THE_PAPER:
         if model in by_model:
-            gap = final_losses(by_model[model]) - worst
-            run.measure(f"text_loss_gap_{metric_key(model)}", gap, unit="nats")
-    if "S6" in by_model:
-        gap = np.max([best_losses(own) for own in cells], axis=0) - best_losses(by_model["S6"])
-        run.measure("text_loss_gap_s6", gap, unit="nats")
-    if {"minGRU", "Transformer"} <= set(by_model):
-        ours, theirs = by_model["minGRU"], by_model["Transformer"]
-        run.measure("transformer_steps_ratio", steps_ratio(theirs, ours, ours), unit="x")
-        run.measure("transformer_steps_ratio_at_its_loss", steps_ratio(theirs, ours, theirs), unit="x")
+            run.measure(f"text_best_loss_{metric_key(model)}", best_losses(by_model[model]), unit="nats")
+    cells = {m: by_model[m] for m in CELLS if m in by_model}
+    for model, own in by_model.items() if cells else ():
+        if model in TRANSFORMERS:
+            worst = np.max([final_losses(cell) for cell in cells.values()], axis=0)
+            run.measure(f"text_loss_gap_{metric_key(model)}", final_losses(own) - worst, unit="nats")
+        elif model == "S6":
+            worst = np.max([best_losses(cell) for cell in cells.values()], axis=0)
+            run.measure("text_loss_gap_s6", worst - best_losses(own), unit="nats")
+    if "Transformer" in by_model:
+        for cell, own in cells.items():
+            ratio = steps_ratio(by_model["Transformer"], own)
+            run.measure(f"transformer_steps_ratio_{metric_key(cell)}", ratio, unit="x")
+    largest = np.max([final_losses(own) for own in results], axis=0)
+    run.measure("text_bigram_margin", results[0][0].bigram_loss - largest, unit="nats")
 
 
 def metric_key(model: str) -> str:
@@ -173,30 +166,25 @@ def best_losses(results: Sequence[TextResult]) -> np.ndarray:
     return np.array([min(r.history.loss) for r in results])
 
 
-def steps_ratio(
-    slower: Sequence[TextResult], faster: Sequence[TextResult], goal: Sequence[TextResult]
-) -> list[float]:
-    """Steps of ``slower`` over steps of ``faster`` to the best test loss of ``goal``, by seed.
-
-    Whoever never gets there counts with all its steps.
-    """
-
-    def steps(result: TextResult, loss: float) -> int:
-        return result.history.steps_to_loss(loss) or result.history.steps[-1]
-
-    return [
-        steps(a, loss) / steps(b, loss) for a, b, loss in zip(slower, faster, best_losses(goal), strict=True)
-    ]
+def steps_ratio(transformer: Sequence[TextResult], cell: Sequence[TextResult]) -> list[float]:
+    """Steps of the Transformer to its best test loss over steps of ``cell`` to that loss, by seed; see :func:`measure`."""
+    ratios = []
+    for theirs, ours in zip(transformer, cell, strict=True):
+        loss = min(theirs.history.loss)
+        steps = theirs.history.steps[theirs.history.loss.index(loss)]
+        ratios.append(steps / (ours.history.steps_to_loss(loss) or ours.history.steps[-1]))
+    return ratios
 
 
 def tables(settings: Settings, results: list[list[TextResult]]) -> dict[str, pd.DataFrame]:
-    """``models``: rate, number of weights and mean final test loss of each model."""
+    """``models``: rate, number of weights and mean final and best test loss of each model."""
     rows = [
         {
             "model": style_of(own[0].model).label,
             "rate": own[0].learning_rate,
             "weights": own[0].parameters,
-            "loss": float(final_losses(own).mean()),
+            "final loss": float(final_losses(own).mean()),
+            "best loss": float(best_losses(own).mean()),
         }
         for own in results
     ]
