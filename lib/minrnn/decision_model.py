@@ -12,7 +12,7 @@ Logged metrics:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
+from lib.minrnn.offline_windows import OfflineWindows, Window, held_out_split, target_return
 from lib.minrnn.pendulum import (
     RETURN_SCALE,
     STEPS,
     TORQUE_LIMIT,
+    ScoreScale,
     Trajectories,
     collect,
     hanging_start,
@@ -41,14 +42,7 @@ from lib.training import fit, make_trainer
 if TYPE_CHECKING:
     from lib.records import Run
 
-Window = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Returns-to-go (B, K, 1), observations (B, K, d), actions (B, K, k), and 1 at real steps, 0 at padding (B, K)."""
-
 MEMORYLESS = "memoryless"
-# Of the episodes of a data set, one in so many is kept for the action error.
-HELD_OUT_ONE_IN = 10
-HELD_OUT_WINDOWS = 256
-TARGET_PERCENTILE = 90.0
 MLP_MULTIPLE = 2.0
 
 
@@ -62,7 +56,6 @@ class DecisionSettings:
     heads: int = setting(4, "heads", "attention heads of the Transformer", least=1)
     batch: int = setting(32, "windows", "windows per step", 64, least=1)
     steps: int = setting(250, "steps", "optimiser steps of every model", 100_000, least=1)
-    learning_rate: float = setting(8e-3, "1", "AdamW's peak rate", 1e-4, above=0)
     warmup: int = setting(20, "steps", "linear warm-up of the rate", least=0)
     cosine: bool = setting(True, "1", "let the rate fall to a tenth along a cosine")
     weight_decay: float = setting(1e-4, "1", "AdamW's, on what the blocks do not exempt", 1e-4, least=0)
@@ -90,105 +83,9 @@ class DecisionSettings:
             options=(("heads", self.heads),) if attends else (),
         )
 
-    def optimisation(self) -> Optimisation:
-        """The training of every model."""
-        return Optimisation(
-            self.steps, self.learning_rate, self.warmup, self.cosine, self.weight_decay, self.clip
-        )
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How numbers enter the model: observations standardised with the data's mean and sd, returns divided by a scale.
-
-    Attributes:
-        mean, sd: of the training observations (d,). action_limit: largest |action| of the data. return_scale: reward points.
-    """
-
-    mean: np.ndarray
-    sd: np.ndarray
-    action_limit: float
-    return_scale: float = RETURN_SCALE
-
-    @classmethod
-    def of(cls, data: Trajectories, return_scale: float = RETURN_SCALE) -> Normalisation:
-        """Measure it on the real steps of the training episodes."""
-        real = np.arange(data.rewards.shape[1])[None] < data.lengths[:, None]
-        seen = data.observations[real]
-        return cls(seen.mean(0), seen.std(0) + 1e-6, float(np.abs(data.actions[real]).max()), return_scale)
-
-    def observations(self, x: np.ndarray) -> np.ndarray:
-        """Standardised observations (..., d)."""
-        return (x - self.mean) / self.sd
-
-
-class OfflineWindows(lightning.LightningDataModule):
-    """Random windows of K steps: episodes in proportion to their length, any start; padded behind the episode's end.
-
-    Padding comes *after* the real steps, where a causal model cannot see it.
-
-    Args:
-        train, held_out: episodes. settings: length of a window and windows per step. seed: of the windows.
-        return_scale: see :class:`Normalisation`.
-    """
-
-    def __init__(
-        self,
-        train: Trajectories,
-        held_out: Trajectories,
-        settings: DecisionSettings,
-        seed: int,
-        return_scale: float = RETURN_SCALE,
-    ) -> None:
-        super().__init__()
-        self.train_set, self.held_out, self.seed = train, held_out, seed
-        self.context, self.batch = settings.context, settings.batch
-        self.normalisation = Normalisation.of(train, return_scale)
-        self._returns_to_go = {id(data): data.returns_to_go for data in (train, held_out)}
-
-    @property
-    def content(self) -> tuple[Any, ...]:
-        """All that the training windows are made of."""
-        return (self.train_set, self.normalisation, self.context, self.batch, self.seed)
-
-    def windows(self, data: Trajectories, n: int, rng: np.random.Generator) -> Window:
-        """Draw ``n`` windows of ``data``."""
-        episode = rng.choice(len(data.lengths), size=n, p=data.lengths / data.lengths.sum())
-        start = (rng.random(n) * data.lengths[episode]).astype(int)
-        time = start[:, None] + np.arange(self.context)[None]  # (n, K)
-        real = time < data.lengths[episode][:, None]
-        at = (episode[:, None], np.minimum(time, data.rewards.shape[1] - 1))
-        arrays = (
-            self._returns_to_go[id(data)][at][..., None] / self.normalisation.return_scale,
-            self.normalisation.observations(data.observations[at]),
-            data.actions[at],
-        )
-        masked = [np.where(real[..., None], x, 0) for x in arrays]
-        tensors = [torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (*masked, real)]
-        return tensors[0], tensors[1], tensors[2], tensors[3]
-
-    def held_out_windows(self, n: int) -> Window:
-        """``n`` windows of the held-out episodes, the same at every call."""
-        return self.windows(self.held_out, n, stream(self.seed, "held-out windows").numpy())
-
-    def train_dataloader(self) -> DataLoader[Window]:
-        first = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(_WindowStream(self, first), batch_size=None)
-
-
-class _WindowStream(IterableDataset[Window]):
-    """Endless batches; batch k depends on (seed, k) only."""
-
-    def __init__(self, data: OfflineWindows, first_step: int) -> None:
-        self.data, self.step = data, first_step
-
-    def __iter__(self) -> Iterator[Window]:
-        step = self.step
-        while True:
-            yield self.data.windows(
-                self.data.train_set, self.data.batch, stream(self.data.seed, "training windows", step).numpy()
-            )
-            step += 1
+    def optimisation(self, learning_rate: float) -> Optimisation:
+        """The training of every model, at its own rate."""
+        return Optimisation(self.steps, learning_rate, self.warmup, self.cosine, self.weight_decay, self.clip)
 
 
 class DecisionModel(lightning.LightningModule):
@@ -256,7 +153,13 @@ class DecisionModel(lightning.LightningModule):
 
 
 def train_decision_model(
-    run: Run[Any], settings: DecisionSettings, mixer: str, data: OfflineWindows, seed: int, name: str
+    run: Run[Any],
+    settings: DecisionSettings,
+    mixer: str,
+    data: OfflineWindows,
+    learning_rate: float,
+    seed: int,
+    name: str,
 ) -> DecisionModel:
     """Train one decision model and return it in evaluation mode.
 
@@ -270,13 +173,13 @@ def train_decision_model(
             data.train_set.actions.shape[2],
             data.normalisation.action_limit,
             settings.architecture(mixer),
-            settings.optimisation(),
+            settings.optimisation(learning_rate),
         )
     trainer = make_trainer(
         run,
         max_steps=settings.steps,
         name=name,
-        job=(settings, mixer, seed, data.content),
+        job=(settings, mixer, learning_rate, seed, data.content),
         gradient_clip=settings.clip,
         checkpoint_every=run.checkpoint_every,
     )
@@ -288,7 +191,7 @@ def train_decision_model(
 @torch.no_grad()
 def held_out_error(model: DecisionModel, data: OfflineWindows) -> float:
     """Root of the held-out action error, in units of the action (Nm for the pendulum)."""
-    window = [x.to(model.device) for x in data.held_out_windows(HELD_OUT_WINDOWS)]
+    window = [x.to(model.device) for x in data.held_out_windows()]
     return float(model.action_error((window[0], window[1], window[2], window[3])).sqrt())
 
 
@@ -330,23 +233,13 @@ def evaluate_pendulum(
     return total
 
 
-def target_return(data: Trajectories) -> float:
-    """The return to ask for: a high percentile of what the data reached."""
-    return float(np.percentile(data.returns, TARGET_PERCENTILE))
-
-
-def held_out_split(data: Trajectories) -> tuple[Trajectories, Trajectories]:
-    """Episodes to train on, and one in :data:`HELD_OUT_ONE_IN` (at least one) that are kept for the action error."""
-    n = len(data.lengths)
-    return data.split(n - max(1, n // HELD_OUT_ONE_IN))
-
-
 @dataclass(frozen=True)
 class DecisionResult:
     """One trained model.
 
     Attributes:
         model: mixer, or :data:`MEMORYLESS`. data_set: what it was trained on. seed: of data, weights and windows.
+        learning_rate: peak rate.
         hidden: observation columns that it may not see.
         score: mean over its evaluation episodes. data_score: mean over the episodes that it was trained on.
         action_error: root mean square on held-out episodes, in units of the action. parameters: trainable numbers.
@@ -355,6 +248,7 @@ class DecisionResult:
     model: str
     data_set: str
     seed: int
+    learning_rate: float
     score: float
     data_score: float
     action_error: float
@@ -362,40 +256,79 @@ class DecisionResult:
     hidden: tuple[int, ...] = ()
 
 
-def pendulum_result(
+def choose_learning_rate(
     run: Run[Any],
     settings: DecisionSettings,
     mixer: str,
-    data_set: str,
-    episodes: int,
-    seed: int,
-    hidden: tuple[int, ...] = (),
-) -> DecisionResult:
-    """Collect a pendulum data set, train one model on it, evaluate it in the pendulum and on held-out episodes.
+    episodes: Trajectories,
+    rates: Sequence[float],
+    name: str,
+    return_scale: float = RETURN_SCALE,
+) -> float:
+    """The rate with the lowest action error on a part held out of ``episodes``; a single rate is taken as it is.
 
-    Every model of one seed meets the same start states.
+    Every model is tried with the same steps, initial weights and windows, which no repetition has.
 
     Args:
-        data_set: see :func:`lib.minrnn.pendulum.collect`. episodes: collected, a part of them held out; the two ends of the
+        episodes: of which no repetition is evaluated on one. name: of what is trained on, for the checkpoints.
+    """
+    if len(rates) == 1:
+        return rates[0]
+    seed = stream(run.seed, "choice of the learning rate").integer()
+    data = OfflineWindows(*held_out_split(episodes), settings, seed, return_scale)
+    models = [
+        train_decision_model(run, settings, mixer, data, rate, seed, f"rate-{name}-{mixer}-rate{rate}")
+        for rate in rates
+    ]
+    errors = [held_out_error(model, data) for model in models]
+    return rates[errors.index(min(errors))]
+
+
+def pendulum_results(
+    run: Run[Any],
+    settings: DecisionSettings,
+    mixer: str,
+    data_sets: Sequence[str],
+    episodes: int,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    hidden: tuple[int, ...] = (),
+) -> list[DecisionResult]:
+    """Choose the learning rate of one model on episodes like those of the first data set, then train it on every set with every seed.
+
+    Args:
+        data_sets: see :func:`lib.minrnn.pendulum.collect`. episodes: of a data set, a part of them held out; the two ends of the
             score are measured on as many of their own.
         hidden: observation columns that the model may not see.
     """
     scale = score_scale(episodes, run.seed)
-    episodes_of_data = collect(data_set, episodes, seed)
-    train, rest = held_out_split(episodes_of_data.hide(hidden))
-    data = OfflineWindows(train, rest, settings, seed)
     shown = "".join(map(str, hidden))
-    name = f"decision-{data_set}-{mixer}-hidden{shown}-seed{seed}"
-    model = train_decision_model(run, settings, mixer, data, seed, name)
-    rng = stream(seed, "evaluation start states").numpy()
-    returns = evaluate_pendulum(model, data, target_return(train), settings.evaluation_episodes, rng, hidden)
-    return DecisionResult(
-        mixer,
-        data_set,
-        seed,
-        float(scale.score(returns).mean()),
-        float(scale.score(episodes_of_data.returns).mean()),
-        held_out_error(model, data),
-        sum(p.numel() for p in model.parameters()),
-        hidden,
-    )
+    tried = collect(data_sets[0], episodes, run.seed, "choice of the learning rate").hide(hidden)
+    rate = choose_learning_rate(run, settings, mixer, tried, rates, f"decision-hidden{shown}")
+    results = []
+    for data_set in data_sets:
+        for seed in seeds:
+            whole = collect(data_set, episodes, seed)
+            data = OfflineWindows(*held_out_split(whole.hide(hidden)), settings, seed)
+            name = f"decision-{data_set}-{mixer}-hidden{shown}-seed{seed}"
+            model = train_decision_model(run, settings, mixer, data, rate, seed, name)
+            score, error = evaluated(model, data, settings, scale, seed, hidden)
+            of_data = float(scale.score(whole.returns).mean())
+            size = sum(p.numel() for p in model.parameters())
+            results.append(DecisionResult(mixer, data_set, seed, rate, score, of_data, error, size, hidden))
+    return results
+
+
+def evaluated(
+    model: DecisionModel,
+    data: OfflineWindows,
+    settings: DecisionSettings,
+    scale: ScoreScale,
+    seed: int,
+    hidden: tuple[int, ...],
+) -> tuple[float, float]:
+    """Mean score in the pendulum, where every model of one seed meets the same start states, and the held-out action error."""
+    starts = stream(seed, "evaluation start states").numpy()
+    goal = target_return(data.train_set)
+    returns = evaluate_pendulum(model, data, goal, settings.evaluation_episodes, starts, hidden)
+    return float(scale.score(returns).mean()), held_out_error(model, data)

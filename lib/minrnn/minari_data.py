@@ -6,6 +6,7 @@ Minari is an optional extra (``pip install "minari[hdf5]"``). Nothing is downloa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -16,12 +17,11 @@ from lib.minrnn.decision_model import (
     DecisionModel,
     DecisionResult,
     DecisionSettings,
-    OfflineWindows,
+    choose_learning_rate,
     held_out_error,
-    held_out_split,
-    target_return,
     train_decision_model,
 )
+from lib.minrnn.offline_windows import OfflineWindows, held_out_split, target_return
 from lib.minrnn.pendulum import ScoreScale, Trajectories
 from lib.profiles import OneLineError
 from lib.random_streams import stream
@@ -149,10 +149,15 @@ def evaluate_environment(
     return np.array(totals)
 
 
-def d4rl_result(
-    run: Run[Any], settings: DecisionSettings, mixer: str, dataset_id: str, seed: int
-) -> DecisionResult:
-    """Train one decision model on a Minari data set and evaluate it in the set's own environment.
+def d4rl_results(
+    run: Run[Any],
+    settings: DecisionSettings,
+    mixer: str,
+    dataset_id: str,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+) -> list[DecisionResult]:
+    """Choose the learning rate of one model on a Minari data set, train it with every seed, evaluate it in the set's own environment.
 
     Raises:
         MinariError: if the data set is missing or gives no reference scores to normalise with.
@@ -166,24 +171,16 @@ def d4rl_result(
         )
     scale = ScoreScale(float(low), float(high))
     train, rest = held_out_split(trajectories)
-    data = OfflineWindows(train, rest, settings, seed, return_scale=RETURN_SCALE)
-    name = f"minari-{dataset_id}-{mixer}-seed{seed}"
-    model = train_decision_model(run, settings, mixer, data, seed, name)
+    rate = choose_learning_rate(run, settings, mixer, train, rates, f"minari-{dataset_id}", RETURN_SCALE)
     environment = dataset.recover_environment(eval_env=True)
-    returns = evaluate_environment(
-        model,
-        data,
-        environment,
-        target_return(train),
-        settings.evaluation_episodes,
-        seed,
-    )
-    return DecisionResult(
-        mixer,
-        dataset_id,
-        seed,
-        float(scale.score(returns).mean()),
-        float(scale.score(trajectories.returns).mean()),
-        held_out_error(model, data),
-        sum(p.numel() for p in model.parameters()),
-    )
+    of_data, goal = float(scale.score(trajectories.returns).mean()), target_return(train)
+    results = []
+    for seed in seeds:
+        data = OfflineWindows(train, rest, settings, seed, RETURN_SCALE)
+        name = f"minari-{dataset_id}-{mixer}-seed{seed}"
+        model = train_decision_model(run, settings, mixer, data, rate, seed, name)
+        returns = evaluate_environment(model, data, environment, goal, settings.evaluation_episodes, seed)
+        score, error = float(scale.score(returns).mean()), held_out_error(model, data)
+        size = sum(p.numel() for p in model.parameters())
+        results.append(DecisionResult(mixer, dataset_id, seed, rate, score, of_data, error, size))
+    return results

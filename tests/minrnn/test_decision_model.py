@@ -6,6 +6,7 @@ import torch
 
 from lib.minrnn import decision_model as dm
 from lib.minrnn.decision_model import DecisionSettings
+from lib.minrnn.offline_windows import Normalisation, OfflineWindows, held_out_split
 from lib.minrnn.pendulum import Trajectories, collect, hanging_start, observe, pendulum_step
 from lib.minrnn.token_model import Architecture, Optimisation
 
@@ -43,9 +44,9 @@ def test_the_memoryless_control_has_no_past() -> None:
     torch.testing.assert_close(model(r, s, a)[:, 4:5], alone)
 
 
-def data_of(context: int = 6) -> dm.OfflineWindows:
+def data_of(context: int = 6) -> OfflineWindows:
     train, held_out = collect("medium-expert", 6, 0).split(5)
-    return dm.OfflineWindows(train, held_out, DecisionSettings(context=context, batch=16), seed=0)
+    return OfflineWindows(train, held_out, DecisionSettings(context=context, batch=16), seed=0)
 
 
 def test_windows_hold_one_episode_in_order_and_mark_their_padding() -> None:
@@ -114,7 +115,7 @@ def test_normalisation_is_that_of_the_real_training_steps() -> None:
     for x in (observations, actions, rewards):
         x[0, 50:] = 0
     cut = Trajectories(observations, actions, rewards, np.array([50, 200, 200]))
-    found = dm.Normalisation.of(cut)
+    found = Normalisation.of(cut)
     real = np.concatenate([base.observations[0, :50], base.observations[1], base.observations[2]])
     np.testing.assert_allclose(found.mean, real.mean(0))
     np.testing.assert_allclose(found.sd, real.std(0), rtol=1e-3)
@@ -122,7 +123,7 @@ def test_normalisation_is_that_of_the_real_training_steps() -> None:
 
 def test_hidden_velocity_never_reaches_the_model() -> None:
     train, held_out = collect("medium", 4, 0).hide((2,)).split(3)
-    data = dm.OfflineWindows(train, held_out, DecisionSettings(context=4, batch=8), 0)
+    data = OfflineWindows(train, held_out, DecisionSettings(context=4, batch=8), 0)
     model = model_of("min_gru", d_observation=2)
     totals = dm.evaluate_pendulum(model, data, -300.0, 2, np.random.default_rng(0), hidden=(2,))
     assert totals.shape == (2,)
@@ -134,12 +135,12 @@ def test_the_memoryless_control_has_about_as_many_weights() -> None:
     settings = DecisionSettings()
     sizes = {}
     for mixer in ("min_gru", "memoryless"):
-        model = dm.DecisionModel(3, 1, 2.0, settings.architecture(mixer), settings.optimisation())
+        model = dm.DecisionModel(3, 1, 2.0, settings.architecture(mixer), settings.optimisation(1e-3))
         sizes[mixer] = sum(p.numel() for p in model.parameters())
     assert 0.8 < sizes["memoryless"] / sizes["min_gru"] < 1.25
 
 
 def test_a_tenth_of_the_episodes_is_held_out_and_never_none() -> None:
     for episodes, kept in ((40, 4), (6, 1), (2, 1)):
-        train, rest = dm.held_out_split(collect("medium", episodes, 0))
+        train, rest = held_out_split(collect("medium", episodes, 0))
         assert (len(train.lengths), len(rest.lengths)) == (episodes - kept, kept)

@@ -40,16 +40,27 @@ def test_nothing_is_run_and_shown_where_no_set_is_named(tmp_path: Path) -> None:
     assert (minari.tables(settings, results), minari.figures(settings, results)) == ({}, {})
 
 
-def test_the_average_is_over_nine_sets_by_seed(tmp_path: Path) -> None:
-    run = start(tmp_path, minari_ids=NINE, minari_models=["min_gru"], minari_seeds=2)
+def scored(model: str, dataset_id: str, scores: list[float]) -> list[DecisionResult]:
+    return [DecisionResult(model, dataset_id, seed, 1e-4, s, 0.0, 0.1, 1) for seed, s in enumerate(scores)]
+
+
+def test_averages_and_gaps_are_over_the_sets_by_seed(tmp_path: Path) -> None:
+    worth = {"min_gru": 3.0, "min_lstm": 1.0, "attention": 0.0, "s6": 2.0, "diagonal_ssm": -5.0}
+    run = start(tmp_path, minari_ids=NINE, minari_models=list(worth), minari_seeds=2)
     results = [
-        DecisionResult("min_gru", i, seed, 10.0 * n + seed, 0.0, 0.1, 1)
-        for n, i in enumerate(NINE)
-        for seed in (0, 1)
+        scored(m, i, [10.0 * n + v, 10.0 * n + v + 1]) for n, i in enumerate(NINE) for m, v in worth.items()
     ]
     minari.measure(run, results)
-    assert run.measurements["d4rl_mingru_hopper_medium"].values == (30.0, 31.0)
-    np.testing.assert_allclose(run.measurements["d4rl_mingru_average"].values, [40.0, 41.0])
+    expected = {
+        "d4rl_mingru_hopper_medium": (33, 34),
+        "d4rl_mingru_average": (43, 44),
+        "d4rl_minlstm_average": (41, 42),
+        "d4rl_gap_best_other_mingru": (1, 1),
+        "d4rl_gap_best_other_minlstm": (-1, -1),
+        "d4rl_gap_s4_mingru": (8, 8),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(run.measurements[name].values, values)
     assert set(run.measurements) == set(minari.metrics(run.of(minari.Settings)))
 
 

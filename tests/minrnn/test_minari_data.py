@@ -73,6 +73,7 @@ def test_the_paper_profile_trains_on_it_and_is_scored(
         "minari_layers": 1,
         "minari_steps": 3,
         "minari_batch": 4,
+        "minari_learning_rates": [[1e-3, 1e-2]],
         "minari_context": 4,
         "minari_seeds": 1,
         "minari_evaluation_episodes": 2,
@@ -85,9 +86,9 @@ def test_the_paper_profile_trains_on_it_and_is_scored(
     work = Work(run)
     results = work.finish(minari_experiment)
     work.close()
-    assert [r.model for r in results] == ["min_gru", "memoryless"]
-    assert all(np.isfinite(r.score) and r.data_set == ID for r in results)
-    assert run.measurements["d4rl_mingru_pendulum_medium"].values == (results[0].score,)
+    assert [r.model for [r] in results] == ["min_gru", "memoryless"]
+    assert all(np.isfinite(r.score) and r.data_set == ID for [r] in results)
+    assert run.measurements["d4rl_mingru_pendulum_medium"].values == (results[0][0].score,)
     table = minari_experiment.tables(run.of(minari_experiment.Settings), results)["scores"]
     assert list(table["model"]) == ["minGRU", "memoryless MLP"]
 

@@ -13,9 +13,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.minrnn.decision_model import MEMORYLESS, DecisionResult, DecisionSettings, pendulum_result
+from lib.minrnn.decision_model import MEMORYLESS, DecisionResult, DecisionSettings, pendulum_results
 from lib.minrnn.model_styles import LABELS, colours, labels, style_of
 from lib.minrnn.pendulum import DATA_SETS, VELOCITY
+from lib.minrnn.rate_search import Rates, check_rates, rates_of
 from lib.profiles import setting, settings_class
 from lib.statistics import mean_interval
 
@@ -41,8 +42,26 @@ class Settings(DecisionSettings):
         among=LABELS,
         distinct=True,
     )
+    # In the default profile each model's rate is the best of 2e-3, 4e-3, 8e-3, 16e-3 and 32e-3, found beforehand by held-out action
+    # error on episodes of its own; the profile gpu tries all of its rates in the run.
+    learning_rates: Rates = setting(
+        ((8e-3,), (8e-3,), (8e-3,)),
+        "1",
+        "AdamW's peak rates, tried on the first set: one tuple for all models, or one per model",
+        1e-4,
+        above=0,
+    )
+    blind_learning_rates: Rates = setting(
+        ((8e-3,), (8e-3,)), "1", "the same for minGRU and the memoryless MLP without the velocity", above=0
+    )
     episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out", least=2)
     seeds: int = setting(5, "seeds", "repetitions of every model", "5 (unsure)", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rates("learning_rates", self.learning_rates, self.models)
+        if self.blind_models:
+            check_rates("blind_learning_rates", self.blind_learning_rates, self.blind_models)
 
     @property
     def blind_models(self) -> tuple[str, ...]:
@@ -63,24 +82,48 @@ _GPU = replace(
     layers=3,
     batch=64,
     steps=500,
-    learning_rate=2e-3,
+    learning_rates=((1e-3, 2e-3, 4e-3),),
+    blind_learning_rates=((1e-3, 2e-3, 4e-3),),
     evaluation_episodes=50,
     seeds=3,
 )
-_PAPER = replace(_GPU, seeds=5, width=128, steps=100_000, learning_rate=1e-4, dropout=0.1)
+_PAPER = replace(
+    _GPU,
+    seeds=5,
+    width=128,
+    steps=100_000,
+    learning_rates=((1e-4,),),
+    blind_learning_rates=((1e-4,),),
+    dropout=0.1,
+)
 PROFILES = {"smoke": _SMOKE, "default": _DEFAULT, "gpu": _GPU, "paper": _PAPER}
 
 
-def jobs(run: Run[Any]) -> list[partial[DecisionResult]]:
-    """One job per data set, model and seed; then those without the velocity, on the first set."""
+def jobs(run: Run[Any]) -> list[partial[list[DecisionResult]]]:
+    """One job per model, all its sets and seeds; then those without the velocity, on the first set."""
     s = run.of(Settings)
-    trainings = [(data_set, model, ()) for data_set in s.sets for model in s.models]
-    trainings += [(s.sets[0], model, WITHOUT_VELOCITY) for model in s.blind_models]  # type: ignore[misc]
-    return [
-        partial(pendulum_result, run, s, model, data_set, s.episodes, seed, hidden)
-        for data_set, model, hidden in trainings
-        for seed in run.seeds(s.seeds)
+    seeds = run.seeds(s.seeds)
+    seeing = [
+        partial(
+            pendulum_results,
+            run,
+            s,
+            model,
+            s.sets,
+            s.episodes,
+            rates_of(model, s.learning_rates, s.models),
+            seeds,
+        )
+        for model in s.models
     ]
+    blind = [
+        partial(
+            pendulum_results, run, s, model, s.sets[:1], s.episodes,
+            rates_of(model, s.blind_learning_rates, s.blind_models), seeds, WITHOUT_VELOCITY,
+        )
+        for model in s.blind_models
+    ]  # fmt: skip
+    return [*seeing, *blind]
 
 
 def metrics(settings: Settings) -> list[str]:
@@ -96,7 +139,7 @@ def metrics(settings: Settings) -> list[str]:
     return names
 
 
-def measure(run: Run[Any], results: list[DecisionResult]) -> None:
+def measure(run: Run[Any], results: list[list[DecisionResult]]) -> None:
     """C6: scores by model, and gap = score(minGRU) − score(best other sequence model by mean), paired by seed, in points.
 
     hidden_velocity_log_error_ratio: log-ratio of held-out action errors, memoryless over minGRU, with the velocity hidden
@@ -121,9 +164,10 @@ def measure(run: Run[Any], results: list[DecisionResult]) -> None:
         run.measure("hidden_velocity_log_error_ratio", ratio, unit="1")
 
 
-def by_view(results: Sequence[DecisionResult]) -> tuple[list[DecisionResult], list[DecisionResult]]:
+def by_view(results: Sequence[Sequence[DecisionResult]]) -> tuple[list[DecisionResult], list[DecisionResult]]:
     """Results of models that saw the full state, and of those from which the velocity was hidden."""
-    return [r for r in results if not r.hidden], [r for r in results if r.hidden]
+    every = [r for own in results for r in own]
+    return [r for r in every if not r.hidden], [r for r in every if r.hidden]
 
 
 def scores_by_seed(results: Sequence[DecisionResult], model: str) -> np.ndarray:
@@ -132,14 +176,14 @@ def scores_by_seed(results: Sequence[DecisionResult], model: str) -> np.ndarray:
     return np.array([np.mean([r.score for r in results if r.model == model and r.seed == s]) for s in seeds])
 
 
-def tables(settings: Settings, results: list[DecisionResult]) -> dict[str, pd.DataFrame]:
+def tables(settings: Settings, results: list[list[DecisionResult]]) -> dict[str, pd.DataFrame]:
     """``models``: number of weights, mean score by data set, and mean action errors with and without the velocity."""
     full, blind = by_view(results)
     rows = []
     for model in settings.models:
         row: dict[str, Any] = {"model": style_of(model).label}
         own = [r for r in full if r.model == model]
-        row["weights"] = own[0].parameters
+        row |= {"rate": own[0].learning_rate, "weights": own[0].parameters}
         for data_set in settings.sets:
             row[f"score, {data_set}"] = float(np.mean([r.score for r in own if r.data_set == data_set]))
         for view, chosen in (("", own), (", velocity hidden", [r for r in blind if r.model == model])):
@@ -149,7 +193,7 @@ def tables(settings: Settings, results: list[DecisionResult]) -> dict[str, pd.Da
     return {"models": pd.DataFrame(rows)}
 
 
-def figures(settings: Settings, results: list[DecisionResult]) -> dict[str, Figure]:
+def figures(settings: Settings, results: list[list[DecisionResult]]) -> dict[str, Figure]:
     """``scores``: normalised returns of every model; ``hidden_velocity``: who needs a memory."""
     full, blind = by_view(results)
     drawn = {"scores": _scores(settings, full)}
