@@ -42,17 +42,17 @@ class Settings(DecisionSettings):
         among=LABELS,
         distinct=True,
     )
-    # In the default profile each model's rate is the best of 2e-3, 4e-3, 8e-3, 16e-3 and 32e-3, found beforehand by held-out action
-    # error on episodes of its own; the profile gpu tries all of its rates in the run.
+    # In the default profile each model's rate is the best of 2e-3, 4e-3, 8e-3, 16e-3 and 32e-3, found beforehand by
+    # choose_learning_rate with the run's seed 0; the profile gpu tries all of its rates in the run.
     learning_rates: Rates = setting(
-        ((8e-3,), (8e-3,), (8e-3,)),
+        ((16e-3,), (16e-3,), (16e-3,)),
         "1",
         "AdamW's peak rates, tried on the first set: one tuple for all models, or one per model",
         1e-4,
         above=0,
     )
     blind_learning_rates: Rates = setting(
-        ((8e-3,), (8e-3,)), "1", "the same for minGRU and the memoryless MLP without the velocity", above=0
+        ((16e-3,), (8e-3,)), "1", "the same for minGRU and the memoryless MLP without the velocity", above=0
     )
     episodes: int = setting(200, "episodes", "episodes of a data set, a tenth of them held out", least=2)
     seeds: int = setting(5, "seeds", "repetitions of every model", "5 (unsure)", least=1)

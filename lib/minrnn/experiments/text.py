@@ -40,10 +40,10 @@ class Settings(TextSettings):
         among=MODELS,
         distinct=True,
     )
-    # In the default profile each model's rate is the best of 4e-3, 8e-3, 16e-3 and 32e-3, found beforehand on the inner split with
-    # one seed of its own; larger profiles try all of theirs in the run.
+    # In the default profile each model's rate is the best of 4e-3, 8e-3, 16e-3, 32e-3 and 64e-3, found beforehand by
+    # choose_learning_rate with the run's seed 0; larger profiles try all of theirs in the run.
     learning_rates: Rates = setting(
-        ((16e-3,), (32e-3,), (8e-3,), (16e-3,)),
+        ((32e-3,), (32e-3,), (8e-3,), (32e-3,)),
         "1",
         "peak rates tried on an inner split of the training text: one tuple for all models, or one per model",
         "1e-3",
