@@ -63,13 +63,13 @@ class TextSettings:
     heads: int = setting(2, "heads", "attention heads of the Transformer", 6, least=1)
     block: int = setting(32, "characters", "window", 256, least=2)
     batch: int = setting(16, "windows", "windows per step", 64, least=1)
-    steps: int = setting(400, "steps", "optimiser steps of every model", 5000, least=1)
+    steps: int = setting(500, "steps", "optimiser steps of every model", 5000, least=1)
     warmup: int = setting(20, "steps", "linear warm-up; a cosine to a tenth follows", least=0)
     weight_decay: float = setting(0.05, "1", "AdamW's, on what the blocks do not exempt", least=0)
     clip: float = setting(1.0, "1", "largest norm of a gradient", 0.25, above=0)
     dropout: float = setting(0.0, "probability", "dropout in the MLP", 0.2, least=0, below=1)
     test_windows: int = setting(64, "windows", "evenly spaced test windows", least=1)
-    evaluate_every: int = setting(8, "steps", "steps between test losses", 25, least=1)
+    evaluate_every: int = setting(10, "steps", "steps between test losses", 25, least=1)
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

@@ -168,8 +168,13 @@ def test_a_training_depends_on_its_streams_alone(same_code: None, tmp_path: Path
 
 
 def test_no_two_trainings_share_a_checkpoint(same_code: None, tmp_path: Path) -> None:
+    changes = {
+        "decision_steps": 1,
+        "decision_learning_rates": [[1e-3, 1.0000001e-3]],
+        "decision_blind_learning_rates": [[1e-3, 1.0000001e-3]],
+    }
     run = start(
-        tmp_path, **{**SMALL, "decision_steps": 1}, decision_sets=["medium", "medium-expert"], decision_layers=1,
+        tmp_path, **{**SMALL, **changes}, decision_sets=["medium", "medium-expert"], decision_layers=1,
         decision_models=["min_gru", MEMORYLESS], decision_seeds=2, checkpoint_every=1,
     )  # fmt: skip
     for job in decision.jobs(run):
