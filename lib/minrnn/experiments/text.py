@@ -43,7 +43,7 @@ class Settings(TextSettings):
     # In the default profile each model's rate is the best of 4e-3, 8e-3, 16e-3, 32e-3 and 64e-3, found beforehand by
     # choose_learning_rate with the run's seed 0; larger profiles try all of theirs in the run.
     learning_rates: Rates = setting(
-        ((32e-3,), (32e-3,), (8e-3,), (32e-3,)),
+        ((16e-3,), (16e-3,), (8e-3,), (16e-3,)),
         "1",
         "peak rates tried on an inner split of the training text: one tuple for all models, or one per model",
         "1e-3",
