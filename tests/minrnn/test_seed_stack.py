@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from lib.minrnn.seed_stack import SeedStack, StackedBatches, stack_modules, stackable
-from lib.minrnn.selective_copying import VOCABULARY, copying_data
+from lib.minrnn.selective_copying import VOCABULARY, CopyingSettings, copying_data
 from lib.minrnn.token_model import Architecture, Optimisation, TokenModel, train_tokens
 
 STEPS = 5
+SIZES = CopyingSettings(batch=4, length=8, data_tokens=3, evaluation_sequences=16)
 
 
 def members(mixer: str, clip: float) -> list[TokenModel]:
@@ -28,14 +29,14 @@ def members(mixer: str, clip: float) -> list[TokenModel]:
 
 @pytest.mark.parametrize("mixer", ["min_gru", "min_lstm"])
 def test_stack_equals_separate_trainings(mixer: str, tmp_path: Path) -> None:
-    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path)
+    run = SimpleNamespace(device=torch.device("cpu"), out_dir=tmp_path, checkpoint_every=None)
     clip = 0.3  # small enough to act, and to differ between members
-    data = [copying_data(4, 8, 3, seed, 16) for seed in range(3)]
+    data = [copying_data(SIZES, seed) for seed in range(3)]
     alone = [
         train_tokens(run, model, own, name=f"alone{i}", job=i, evaluate_every=1)[0]
         for i, (model, own) in enumerate(zip(members(mixer, clip), data, strict=True))
     ]
-    data = [copying_data(4, 8, 3, seed, 16) for seed in range(3)]
+    data = [copying_data(SIZES, seed) for seed in range(3)]
     stack = SeedStack(members(mixer, clip))
     together = train_tokens(run, stack, StackedBatches(data), name="stack", job=(), evaluate_every=1)
     assert len({round(h.loss[-1], 6) for h in alone}) == 3
@@ -47,7 +48,7 @@ def test_stack_equals_separate_trainings(mixer: str, tmp_path: Path) -> None:
 
 def test_members_do_not_see_each_other() -> None:
     stack = SeedStack(members("min_gru", 1.0))
-    data = [copying_data(4, 8, 3, seed, 16) for seed in range(3)]
+    data = [copying_data(SIZES, seed) for seed in range(3)]
     tokens, targets = StackedBatches(data).evaluation[0]
     losses = stack.member_losses((tokens, targets))
     losses[1].backward()
