@@ -99,14 +99,15 @@ def _figure(settings: FormalSettings, results: list[FormalResult], task: str) ->
     lengths = sorted(settings.test_lengths)
     for i, (mixer, layers) in enumerate(MODELS):
         curves = [[r.accuracy_at(n) for n in lengths] for r in _of(results, mixer, layers)]
-        style, line = style_of(mixer), "-" if layers == 1 else "--"
+        style = style_of(mixer)
+        line, fill = ("-", style.colour) if layers == 1 else ("--", "white")
         for curve in curves:
             ax.plot(lengths, curve, ls=line, color=style.colour, alpha=0.35, lw=0.8)
         # the first model's line is drawn wide, so that one that coincides with it can be seen on top
         look = {"lw": 6, "ms": 12, "alpha": 0.6} if i == 0 else {"lw": 2, "ms": 6}
         label = f"{style.label}, {layers} layer{'s' if layers > 1 else ''}"
         mean = np.mean(curves, axis=0)
-        ax.plot(lengths, mean, ls=line, marker=style.marker, color=style.colour, label=label, **look)
+        ax.plot(lengths, mean, line, marker=style.marker, mfc=fill, color=style.colour, label=label, **look)
     limits = (lengths[0] * 0.8, lengths[-1] * 1.2)
     ax.axvspan(limits[0], settings.longest, color="0.9", lw=0, zorder=0)
     ax.text(settings.longest, 3, " trained lengths end here", fontsize=9, color="0.3")

@@ -94,19 +94,20 @@ def figures(settings: MemorySettings, results: list[list[SavedBytes]]) -> dict[s
         right.plot(x, y, ls=style.line, marker=style.marker, color=style.colour, label=style.label)
     right.set(xscale="log", yscale="log", xlabel="sequence length T (steps)", ylabel="bytes per token")
     right.set_xticks(sorted(settings.lengths), [str(n) for n in sorted(settings.lengths)])
-    right.set_title("Per token the price is the same at every T")
-    right.legend(fontsize=9)
+    right.set_title("Peak of a training step")
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15), ncol=2)
     for ax in (left, right):
         ax.minorticks_off()
     return {"memory": fig}
 
 
-def _draw_bars(ax: Axes, saved: dict[str, SavedBytes], length: int) -> None:
-    """Bars of bytes per token in the order of ``saved``, the share of boolean masks hatched."""
-    labels, sizes = [style_of(model).label for model in saved], [s.with_masks for s in saved.values()]
-    ax.barh(labels, sizes, color="white", edgecolor="0.3", hatch="////", lw=0.8)
-    ax.barh(labels, [s.without_masks for s in saved.values()], color=[style_of(m).colour for m in saved])
-    for y, value in enumerate(sizes):
+def _draw_bars(ax: Axes, at: dict[str, StepMemory], length: int) -> None:
+    """Peak as an open bar, and in it what is kept for the backward pass."""
+    labels, colours = [style_of(model).label for model in at], [style_of(model).colour for model in at]
+    peaks, saved = [m.peak for m in at.values()], [m.saved for m in at.values()]
+    ax.barh(labels, peaks, color="white", edgecolor=colours)
+    ax.barh(labels, saved, color=colours)
+    for y, value in enumerate(peaks):
         ax.text(value * 1.05, y, f"{value:.0f}", va="center", fontsize=9)
     ax.set(xscale="log", xlabel="bytes saved for backward, per token (log scale)", ylabel="")
     ax.set_title(f"Memory of a training step, T = {length}, float32")
