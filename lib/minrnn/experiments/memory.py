@@ -95,7 +95,7 @@ def figures(settings: MemorySettings, results: list[list[SavedBytes]]) -> dict[s
     right.set(xscale="log", yscale="log", xlabel="sequence length T (steps)", ylabel="bytes per token")
     right.set_xticks(sorted(settings.lengths), [str(n) for n in sorted(settings.lengths)])
     right.set_title("Peak of a training step")
-    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15), ncol=2)
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.15))
     for ax in (left, right):
         ax.minorticks_off()
     return {"memory": fig}
