@@ -211,7 +211,7 @@ def figures(settings: Settings, results: list[list[TextResult]]) -> dict[str, Fi
         sns.lineplot(
             frame, x=x, y="loss", hue="model", style="model", errorbar=("pi", 100), ax=ax, dashes=False, ms=5,
             hue_order=labels(settings.models), palette=colours(settings.models), markers=markers(settings.models),
-            legend="auto" if ax is left else False,
+            legend="auto" if ax is left else False, markevery=5,
         )  # fmt: skip
         ax.axhline(bigram, color="0.5", ls="--", lw=1)
         ax.set(xlabel=label, ylabel="test loss (nats per character)")
