@@ -26,7 +26,7 @@ from lib.fingerprint import ROOT, imported_modules, slugs
 from lib.profiles import PROFILE_NAMES, fields_of, values_of
 from lib.records import Run
 
-OLD_FORM = ("adaptive_teachers", "compositionality", "ddpp", "minrnn")
+OLD_FORM = ("adaptive_teachers", "compositionality", "ddpp")
 """Chapters that wait for their port."""
 
 CHAPTERS = [slug for slug in slugs() if (ROOT / "lib" / slug / "experiments" / "__init__.py").is_file()]

@@ -13,9 +13,8 @@ from torch import Tensor
 from lib.datasets import DataError
 from lib.minrnn.token_data import Batch
 from lib.random_streams import stream
+from lib.tiny_shakespeare import TRAIN_SHARE, read_plays
 
-FILE = "tinyshakespeare/input.txt"
-TRAIN_SHARE = 0.9
 # Of the training text, to train on while a learning rate is chosen on the rest.
 INNER_SHARE = 0.95
 STANDIN_CHARACTERS = 200_000
@@ -54,12 +53,9 @@ class CharacterText:
         """Read a UTF-8 text file.
 
         Raises:
-            DataError: if the file is not text.
+            DataError: if the file is not text, or too short to be split into two non-empty parts.
         """
-        try:
-            return cls.from_string(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path.name} is not a UTF-8 text file") from error
+        return cls.from_string(read_plays(path, least=2))
 
     def decode(self, codes: Tensor) -> str:
         """Character numbers (N,) as a string."""

@@ -1,4 +1,4 @@
-"""Claims C2 and C3: time of a training step and bytes kept for the backward pass, against three baselines.
+"""Claim C2: time of a training step, against three baselines.
 
 The paper's baseline is a GRU or LSTM cell stepped through time in Python. The fair baseline is the library's fused ``nn.GRU`` and
 ``nn.LSTM`` (cuDNN on a GPU). The physical limit is a memory copy: a gate-fused scan must read its pre-activations and write its
@@ -40,6 +40,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "GRU, fused": ("gru", {}),
     "LSTM, fused": ("lstm", {}),
     "S6": ("s6", {}),
+    "S6, states recomputed": ("s6", {"recompute": RECOMPUTED_STEPS}),
 }
 BASELINES = {
     "minGRU": {"step loop": "GRU, step loop", "fused": "GRU, fused"},
@@ -216,99 +217,3 @@ def growth_slopes(speedups: dict[int, np.ndarray]) -> np.ndarray:
     x = np.log(np.array(sorted(speedups), dtype=float))
     values = np.stack([speedups[n] for n in sorted(speedups)])  # (lengths, rounds)
     return np.polyfit(x, values, 1)[0]
-
-
-def saved_bytes(module: nn.Module, x: Tensor, *, masks: bool = True) -> int:
-    """Bytes that the forward pass keeps for the backward pass, parameters left out.
-
-    Counts each storage once, through ``saved_tensors_hooks``; works alike on CPU and GPU. What a library's fused kernel keeps for its
-    backward (the workspace of oneDNN, the reserve of cuDNN) is a saved tensor of bytes, and is counted.
-
-    Args:
-        module: called with x (B, T, d). masks: count boolean tensors, a byte an element, too. They say which branch of a piecewise
-            function was taken, and belong to how that function is written, not to the recurrence.
-    """
-    parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    kept: dict[int, Tensor] = {}  # holding the tensors keeps a freed address from being counted twice or lost
-
-    def pack(tensor: Tensor) -> Tensor:
-        address = tensor.untyped_storage().data_ptr()
-        if address not in parameters and tensor.numel() and (masks or tensor.dtype != torch.bool):
-            kept[address] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y, _ = module(x)
-        loss = y.float().square().mean()
-    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    del loss
-    return size
-
-
-@settings_class
-class MemorySettings:
-    """Sizes of the training step whose saved bytes are counted."""
-
-    lengths: tuple[int, ...] = setting(
-        (64, 128, 256, 512),
-        "steps",
-        "lengths T; models are compared at the longest",
-        "64..4096",
-        least=1,
-        distinct=True,
-    )
-    batch: int = setting(1, "sequences", "batch of the training step", 64, least=1)
-    width: int = setting(64, "channels", "width d of the cells", "not found", least=1)
-
-
-@dataclass(frozen=True)
-class SavedBytes:
-    """What a forward pass in float32 keeps for the backward pass, in bytes for each token.
-
-    Attributes:
-        with_masks, without_masks: with and without boolean tensors, see :func:`saved_bytes`.
-    """
-
-    model: str
-    length: int
-    with_masks: float
-    without_masks: float
-
-
-def saved_bytes_per_token(
-    models: Sequence[str], settings: MemorySettings, device: torch.device, seed: int
-) -> list[SavedBytes]:
-    """Saved bytes / (B·T) of every model at every length.
-
-    Args:
-        models: names of :data:`MEMORY_MODELS`. seed: of weights and inputs.
-    """
-    result = []
-    for name in models:
-        with stream(seed, "initialisation").as_global():
-            module = build(name, settings.width, device)
-        for length in settings.lengths:
-            x = inputs((settings.batch, length, settings.width), seed, device)
-            tokens = settings.batch * length
-            both = (saved_bytes(module, x, masks=masks) / tokens for masks in (True, False))
-            result.append(SavedBytes(name, length, *both))
-    return result
-
-
-def peak_bytes_per_token(
-    models: Sequence[str], lengths: Sequence[int], batch: int, d: int, device: torch.device, seed: int = 0
-) -> dict[tuple[str, int], float]:
-    """Peak bytes of a training step / (B·T) in float32 for every (model, length): activations, temporaries, gradients.
-
-    Args:
-        models: names of :data:`MEMORY_MODELS`. lengths: T. batch: B. d: width.
-    """
-    torch.manual_seed(seed)
-    result = {}
-    for name in models:
-        module = build(name, d, device)
-        for length in lengths:
-            x = torch.randn(batch, length, d, device=device, requires_grad=True)
-            module.zero_grad(set_to_none=True)  # the gradients of the length before are no memory of this one
-            result[name, length] = peak_bytes(partial(training_step, module, x)) / (batch * length)
-    return result

@@ -23,6 +23,7 @@ from lib.minrnn.decision_model import (
 )
 from lib.minrnn.offline_windows import OfflineWindows, held_out_split, target_return
 from lib.minrnn.pendulum import ScoreScale, Trajectories
+from lib.plain_files import one_line
 from lib.profiles import OneLineError
 from lib.random_streams import stream
 

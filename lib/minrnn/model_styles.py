@@ -1,20 +1,29 @@
-"""How the chapter's models look: one name, one colour and one marker each, in every figure and table."""
+"""How the chapter's models look: one name, one colour and one marker each, in every figure and table.
+
+A model is known by the name of its mixer (``min_gru``) or by the name that readers see (``minGRU``). Where one model has several
+implementations ("GRU, step loop" and "GRU, fused"), colour and marker are the model's, and the line tells them apart.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from lib.figures import PALETTE
+from lib.profiles import nearest
 
 LABELS = {
     "min_gru": "minGRU",
     "min_lstm": "minLSTM",
     "s6": "S6 (Mamba)",
     "diagonal_ssm": "S4-type control",
-    "attention": "Decision Transformer",
+    "attention": "Transformer",
     "memoryless": "memoryless MLP",
     "gru": "GRU",
     "lstm": "LSTM",
     "tanh_gate": "tanh gate",
 }
+"""Mixer → the name that readers see."""
 
 _LOOKS = {
     "minGRU": (PALETTE[0], "o"),

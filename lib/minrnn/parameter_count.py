@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from torch import nn
 
 from lib.minrnn.mixers import make_mixer
+from lib.profiles import setting, settings_class
 
 # Percentages that section 3 of the paper prints, by cell and α.
 REPORTED = {
     "minGRU": {1: 33, 2: 22, 3: 17, 4: 13},
     "minLSTM": {1: 38, 2: 25, 3: 19, 4: 15},
 }
+
+
+@settings_class
+class CountSettings:
+    """The size of the counted cells; the shares do not depend on it."""
+
+    width: int = setting(64, "channels", "d_x, width of the counted cells' input", least=1)
 
 
 @dataclass(frozen=True)
@@ -42,15 +50,13 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def parameter_shares(d_x: int) -> list[Share]:
+def parameter_shares(settings: CountSettings) -> list[Share]:
     """Count minGRU against ``nn.GRU`` and minLSTM against ``nn.LSTM``, without biases, for α = 1..4.
 
     Only the cells' own weights are counted: the gate and candidate maps (2·d_h·d_x and 3·d_h·d_x), without the projection that
     a block puts behind the cell.
-
-    Args:
-        d_x: width of the cells' input.
     """
+    d_x = settings.width
     shares = []
     for alpha in REPORTED["minGRU"]:
         d_h = alpha * d_x

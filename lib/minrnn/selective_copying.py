@@ -64,14 +64,12 @@ def copying_batch(batch: int, length: int, n_data: int, generator: torch.Generat
     return tokens, targets
 
 
-def copying_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the batch and the M answers of [argmax logits = token]; chance is 1/14.
-
-    Args:
-        logits: (B, T + M, 16). targets: (B, T + M), :data:`IGNORE` where no answer is asked for.
-    """
-    asked = targets != IGNORE
-    return (logits.argmax(-1)[asked] == targets[asked]).float().mean()
+def as_text(tokens: Tensor, targets: Tensor) -> str:
+    """One sequence (T + M,) and its targets (T + M,) in two lines: ``·`` a blank, ``?`` asks for an answer."""
+    symbols = {BLANK: "·", PREDICT: "?"}
+    shown = " ".join(f"{symbols.get(int(i), int(i)):>2}" for i in tokens)
+    wanted = " ".join(f"{int(i) if i != IGNORE else '':>2}" for i in targets)
+    return f"input : {shown}\ntarget: {wanted}"
 
 
 @settings_class

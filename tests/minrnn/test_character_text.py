@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import datasets
+from lib import datasets, tiny_shakespeare
 from lib.datasets import DataError
 from lib.minrnn import character_text as ct
 
 
 @pytest.fixture(scope="module")
 def shakespeare() -> ct.CharacterText:
-    path = datasets.local_path(ct.FILE)
+    path = datasets.local_path(tiny_shakespeare.FILE)
     if path is None:
         pytest.skip("Tiny Shakespeare is neither in PAPERS_DATA nor in the cache; run 'make data'")
     return ct.CharacterText.from_file(path)
@@ -55,7 +55,10 @@ def test_inner_split_never_touches_the_test_text() -> None:
 def test_errors_are_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"\xff\xfe\xfa" * 10)
-    with pytest.raises(DataError, match="not a UTF-8 text"):
+    with pytest.raises(DataError, match=r"broken\.txt is not UTF-8 text"):
+        ct.CharacterText.from_file(broken)
+    broken.write_text("x", encoding="utf-8")
+    with pytest.raises(DataError, match=r"broken\.txt: the text has 1 characters; at least 2"):
         ct.CharacterText.from_file(broken)
     with pytest.raises(DataError, match="at least 2"):
         ct.CharacterText.from_string("x")

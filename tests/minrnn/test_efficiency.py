@@ -1,7 +1,10 @@
 """Claim C2: what is timed, and what is made of the times."""
 
+import importlib.util
 import math
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +15,9 @@ from lib.experiment import Machine, Work
 from lib.minrnn import efficiency
 from lib.minrnn.efficiency import CopyLimit, EfficiencySettings, Timing
 from lib.minrnn.experiments import efficiency as experiment
+from lib.minrnn.scan import linear_scan
 from lib.profiles import ParameterError, put_together
+from lib.publishing.benchmark import Report
 from lib.records import Run
 
 CPU = torch.device("cpu")
@@ -58,8 +63,52 @@ def test_the_copy_limit_is_so_many_copies_of_the_states(monkeypatch: pytest.Monk
     assert limits == {"minGRU": 4.5 * 4 * 256 * 32, "minLSTM": 6 * 4 * 256 * 32}
 
 
-def test_a_copy_takes_time() -> None:
-    assert efficiency.copy_seconds(1000, CPU) > 0
+def test_a_copy_goes_into_memory_that_is_there() -> None:
+    copy = efficiency.ready_copy(1000, CPU, torch.float64)
+    first = copy()
+    assert (first.dtype, first.numel()) == (torch.float64, 1000)
+    assert bool((first == 1).all())
+    assert copy().data_ptr() == first.data_ptr()
+
+
+class Recorder(Report):
+    """A report that takes the work of each row, and times nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(turns=1)
+        self.works: dict[str, tuple[Any, Any]] = {}
+
+    def compare(self, what: str, peer: str, version: str, shape: str, ours: Any, theirs: Any, *rest: Any, **options: Any) -> float:  # fmt: skip
+        self.works[peer] = ours, theirs
+        return 1.0
+
+
+def benchmark_script() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "minrnn.py"
+    spec = importlib.util.spec_from_file_location("minrnn_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_side_of_the_row_against_a_memory_copy_makes_new_memory() -> None:
+    report = Recorder()
+    script = benchmark_script()
+    script.compare_scans(report, [(2, 40, 8)])
+    ours, copy = report.works["memory copy of the same bytes"]
+    for work in (ours, copy):
+        first, second = work(), work()
+        assert first.data_ptr() == second.data_ptr()
+    assert (
+        copy().numel() == 3 * ours().numel() // 2
+    )  # reads and writes 12 bytes for each of the scan's states
+    torch.manual_seed(0)
+    a, b = script.scan_operands(2, 40, 8)
+    torch.manual_seed(0)
+    script.compare_scans(report, [(2, 40, 8)])
+    assert torch.equal(report.works["memory copy of the same bytes"][0](), linear_scan(a, b))
 
 
 def known_results(lengths: tuple[int, ...], rounds: int) -> list[list[Timing] | list[CopyLimit]]:

@@ -1,4 +1,4 @@
-"""Claim C3: the bytes that a training step keeps."""
+"""Claim C3: the bytes that a training step keeps, and its peak."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lib.experiment import Machine, Work
-from lib.minrnn import efficiency
-from lib.minrnn.efficiency import MemorySettings, SavedBytes
+from lib.minrnn.efficiency import MODELS, RECOMPUTED_STEPS
 from lib.minrnn.experiments import memory as experiment
+from lib.minrnn.step_memory import MemorySettings, StepMemory, saved_bytes, step_memory
 from lib.profiles import put_together
 from lib.records import Run
 
@@ -28,26 +28,36 @@ def test_saved_bytes_of_a_known_graph() -> None:
 
     x = torch.randn(2, 3, 4, requires_grad=True)
     # x, exp(...), which the square of the loss keeps once more
-    assert efficiency.saved_bytes(Square(), x) == 2 * x.numel() * 4
+    assert saved_bytes(Square(), x) == 2 * x.numel() * 4
 
 
-def saved(models: list[str], length: int, batch: int, width: int) -> dict[str, SavedBytes]:
+def memory(models: list[str], length: int, batch: int, width: int) -> dict[str, StepMemory]:
     settings = MemorySettings(lengths=(length,), batch=batch, width=width)
-    return {s.model: s for s in efficiency.saved_bytes_per_token(models, settings, CPU, seed=0)}
+    return {m.model: m for m in step_memory(models, settings, CPU, seed=0)}
 
 
-def test_the_fused_scan_keeps_at_most_half_of_what_the_log_space_scan_keeps() -> None:
-    for length in (64, 256):
-        found = saved(list(efficiency.MEMORY_MODELS), length, 2, 32)
-        for cell in ("minGRU", "minLSTM"):
-            assert found[cell].with_masks <= 0.5 * found[f"{cell}, log-space scan"].with_masks
+@pytest.mark.parametrize("length", [64, 256])
+def test_a_step_takes_more_than_it_keeps_and_the_same_in_every_run(length: int) -> None:
+    found = memory(list(MODELS), length, 2, 32)
+    assert found == memory(list(MODELS), length, 2, 32)
+    assert all(m.peak > m.saved >= m.saved_without_masks for m in found.values())
+    for cell in ("minGRU", "minLSTM"):
+        assert found[cell].saved <= 0.5 * found[f"{cell}, log-space scan"].saved
+    # all states of S6 at once are many times one stretch of them
+    assert found["S6, states recomputed"].peak < found["S6"].peak
+
+
+def test_a_length_is_counted_without_what_the_one_before_left() -> None:
+    alone = memory(["GRU, fused"], 8, 1, 16)["GRU, fused"]
+    settings = MemorySettings(lengths=(64, 8), batch=1, width=16)
+    assert step_memory(["GRU, fused"], settings, CPU, seed=0)[1] == alone
 
 
 def test_masks_are_counted_apart() -> None:
     """log g(x) keeps a boolean an element, a quarter of a float32 number; the linear-space scan keeps none but that of g(θ), (d,)."""
     batch, d = 2, 32
-    found = saved(["minGRU", "minGRU, log-space scan"], 64, batch, d)
-    masks = {model: s.with_masks - s.without_masks for model, s in found.items()}
+    found = memory(["minGRU", "minGRU, log-space scan"], 64, batch, d)
+    masks = {model: m.saved - m.saved_without_masks for model, m in found.items()}
     assert masks["minGRU"] == pytest.approx(d / (64 * batch))
     assert masks["minGRU, log-space scan"] == pytest.approx(d + d / (64 * batch))
 
@@ -55,22 +65,20 @@ def test_masks_are_counted_apart() -> None:
 def test_the_workspace_of_a_fused_kernel_is_counted() -> None:
     """oneDNN's LSTM keeps its four gates and two states in a workspace of bytes, not of booleans."""
     d = 32
-    found = saved(["LSTM, fused", "GRU, fused"], 64, 2, d)
+    found = memory(["LSTM, fused", "GRU, fused"], 64, 2, d)
     outside = 4 * 4 * d  # x, h as the kernel returns it, and as the projection and the loss take it
-    assert (
-        found["LSTM, fused"].without_masks >= outside + 6 * 4 * d or not torch.backends.mkldnn.is_available()
-    )
-    assert found["GRU, fused"].without_masks >= outside
+    workspace = 6 * 4 * d if torch.backends.mkldnn.is_available() else 0
+    assert found["LSTM, fused"].saved_without_masks >= outside + workspace
+    assert found["GRU, fused"].saved_without_masks >= outside
 
 
 def test_s6_that_recomputes_keeps_its_inputs_and_one_state_in_many_steps() -> None:
     d = 16
-    found = saved(["S6", "S6, states recomputed"], 4 * efficiency.RECOMPUTED_STEPS, 1, d)
+    found = memory(["S6", "S6, states recomputed"], 4 * RECOMPUTED_STEPS, 1, d)
     state = 4 * 2 * d * 16  # bytes of h
     inputs = 4 * (d + 4 * d + 2 * d + d)  # x; u and gate; the gated output; the output in the loss
-    again = found["S6, states recomputed"].with_masks
-    assert inputs <= again <= inputs + 2 * state / efficiency.RECOMPUTED_STEPS
-    assert found["S6"].with_masks > 2 * state  # decays and states of every step
+    assert inputs <= found["S6, states recomputed"].saved <= inputs + 2 * state / RECOMPUTED_STEPS
+    assert found["S6"].saved > 2 * state  # decays and states of every step
 
 
 @pytest.mark.parametrize("profile", list(experiment.PROFILES))
@@ -80,21 +88,17 @@ def test_a_run_compares_at_the_longest_length_and_draws(profile: str, tmp_path: 
     results = Work(run).finish(experiment)
     settings = run.of(MemorySettings)
     assert set(run.measurements) == set(experiment.metrics(settings))
-    at = {s.model: s for s in results[0] if s.length == 32}
-    ours, loop = at["minGRU, log-space scan"], at["GRU, step loop"]
+    at = {m.model: m for m in results[0] if m.length == 32}
+    ours, loop, fused = at["minGRU, log-space scan"], at["GRU, step loop"], at["GRU, fused"]
     excess = {name: m.mean for name, m in run.measurements.items()}
-    assert excess["memory_excess_mingru"] == 100 * (ours.with_masks / loop.with_masks - 1)
-    assert excess["memory_excess_mingru_without_masks"] == 100 * (ours.without_masks / loop.without_masks - 1)
+    assert excess["peak_memory_excess_mingru"] == 100 * (ours.peak / loop.peak - 1)
+    assert excess["peak_memory_excess_mingru_over_fused"] == 100 * (ours.peak / fused.peak - 1)
+    assert excess["memory_excess_mingru"] == 100 * (ours.saved / loop.saved - 1)
     assert excess["memory_excess_mingru_without_masks"] < excess["memory_excess_mingru"]
-    assert excess["memory_excess_recomputed_s6_over_mingru"] < excess["memory_excess_s6_over_mingru"]
     table = experiment.tables(settings, results)["bytes"]
-    assert list(table["bytes per token"]) == sorted(table["bytes per token"])
+    assert list(table["peak"]) == sorted(round(m.peak) for m in at.values())
     left, _ = experiment.figures(settings, results)["memory"].axes
     ordered = sorted(at.values(), key=lambda m: m.peak)
     fields = ("peak", "saved")
     assert [bar.get_width() for bar in left.patches] == [getattr(m, f) for f in fields for m in ordered]
     plt.close("all")
-
-
-def table_of(at: dict[str, SavedBytes], which: str) -> list[float]:
-    return [getattr(s, which) for s in sorted(at.values(), key=lambda s: s.with_masks)]

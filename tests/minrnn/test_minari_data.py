@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from lib.minrnn.experiments import minari as minari_experiment
 from lib.minrnn.minari_data import MinariError
 from lib.profiles import PROFILE_NAMES, put_together
 from lib.records import Run
+from tests.minrnn.pendulum_store import make_store
 
 minari = pytest.importorskip("minari", reason='optional extra: pip install "minari[hdf5]"')
 pytest.importorskip("h5py")
@@ -21,37 +21,7 @@ ID = "test/pendulum/medium-v0"
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     """A store with one data set of three Pendulum episodes."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "store"))
-    environment = gymnasium.make("Pendulum-v1", max_episode_steps=12)
-    rng = np.random.default_rng(0)
-    buffers, episodes = [], []
-    for i in range(3):
-        observation, _ = environment.reset(seed=i)
-        record: dict[str, list] = {"observations": [observation], "actions": [], "rewards": []}
-        for _ in range(12):
-            action = rng.uniform(-2, 2, 1).astype(np.float32)
-            observation, reward, _, _, _ = environment.step(action)
-            record["observations"].append(observation)
-            record["actions"].append(action)
-            record["rewards"].append(float(reward))
-        episodes.append({name: np.array(value) for name, value in record.items()})
-        ends = {"terminations": [False] * 12, "truncations": [False] * 11 + [True]}
-        buffers.append(minari.data_collector.EpisodeBuffer(id=i, **record, **ends))
-    minari.create_dataset_from_buffers(
-        ID,
-        buffers,
-        env=environment,
-        eval_env=environment,
-        ref_min_score=-100.0,
-        ref_max_score=0.0,
-        num_episodes_average_score=2,
-        author="test",
-        author_email="test@example.org",
-        code_permalink="https://example.org",
-        algorithm_name="random",
-        description="test",
-    )
-    return episodes
+    return make_store([ID], tmp_path / "store", monkeypatch)
 
 
 def test_episodes_come_back_as_they_were_stored(stored: list[dict[str, np.ndarray]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lib.experiment import Machine, Work
 from lib.minrnn.experiments import parameter_count as experiment
-from lib.minrnn.parameter_count import parameter_shares
+from lib.minrnn.parameter_count import CountSettings, parameter_shares
 from lib.profiles import put_together
 from lib.records import Run
 
@@ -16,7 +16,7 @@ PROFILES = put_together({"parameters": experiment}, {n: Machine(workers=1) for n
 
 @pytest.mark.parametrize("width", [1, 16])
 def test_shares_equal_the_formula_exactly_and_round_to_the_paper(width: int) -> None:
-    shares = parameter_shares(width)
+    shares = parameter_shares(CountSettings(width=width))
     assert len(shares) == 8
     for s in shares:
         d_h = s.alpha * width
@@ -29,7 +29,7 @@ def test_shares_equal_the_formula_exactly_and_round_to_the_paper(width: int) -> 
 def test_a_run_counts_shows_and_draws(tmp_path: Path) -> None:
     run = Run.start("minrnn", PROFILES, accelerator="cpu", out_dir=tmp_path)
     results = Work(run).finish(experiment)
-    settings = run.of(experiment.Settings)
+    settings = run.of(CountSettings)
     assert set(run.measurements) == set(experiment.metrics(settings))
     assert run.measurements["parameter_share_error_points"].mean == 0.5  # 37.5 % is printed as 38
     assert run.measurements["parameter_ratio_error"].mean == 0

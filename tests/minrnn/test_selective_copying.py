@@ -14,7 +14,6 @@ from lib.minrnn.selective_copying import (
     PREDICT,
     VOCABULARY,
     CopyingSettings,
-    copying_accuracy,
     copying_batch,
     copying_data,
     expansion_of_weights,

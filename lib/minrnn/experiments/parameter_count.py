@@ -12,29 +12,21 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.minrnn.model_styles import colours
-from lib.minrnn.parameter_count import REPORTED, Share, parameter_shares
-from lib.profiles import setting, settings_class
+from lib.minrnn.parameter_count import REPORTED, CountSettings, Share, parameter_shares
 
 if TYPE_CHECKING:
     from lib.records import Run
 
 
-@settings_class
-class Settings:
-    """The size of the counted cells; the shares do not depend on it."""
-
-    width: int = setting(64, "channels", "d_x, width of the counted cells' input", least=1)
-
-
-PROFILES = {name: Settings() for name in ("smoke", "default", "gpu", "paper")}
+PROFILES = {name: CountSettings() for name in ("smoke", "default", "gpu", "paper")}
 
 
 def jobs(run: Run[Any]) -> list[partial[list[Share]]]:
     """One job, which counts."""
-    return [partial(parameter_shares, run.of(Settings).width)]
+    return [partial(parameter_shares, run.of(CountSettings))]
 
 
-def metrics(settings: Settings) -> list[str]:
+def metrics(settings: CountSettings) -> list[str]:
     """What :func:`measure` records."""
     return ["parameter_share_error_points", "parameter_ratio_error"]
 
@@ -53,7 +45,7 @@ def measure(run: Run[Any], results: list[list[Share]]) -> None:
     run.measure("parameter_ratio_error", max(abs(s.ratio - s.formula) for s in shares))
 
 
-def tables(settings: Settings, results: list[list[Share]]) -> dict[str, pd.DataFrame]:
+def tables(settings: CountSettings, results: list[list[Share]]) -> dict[str, pd.DataFrame]:
     """``shares``: what was counted, beside what the paper prints."""
     rows = [
         {
@@ -69,7 +61,7 @@ def tables(settings: Settings, results: list[list[Share]]) -> dict[str, pd.DataF
     return {"shares": pd.DataFrame(rows)}
 
 
-def figures(settings: Settings, results: list[list[Share]]) -> dict[str, Figure]:
+def figures(settings: CountSettings, results: list[list[Share]]) -> dict[str, Figure]:
     """``shares``: bars of counted shares, dots of the paper's percentages, lines of the formula, against α."""
     (shares,) = results
     frame = pd.DataFrame([{"α = d_h / d_x": s.alpha, "cell": s.cell, "share": 100 * s.ratio} for s in shares])

@@ -287,7 +287,7 @@ def depth_figure(results: Sequence[CopyingResult]) -> Figure:
             _draw_interval(left, x, [r.accuracy for r in chosen], mixer, named=depth == 1)
             curve = 100 * np.mean([r.history.accuracy for r in chosen], axis=0)
             right.plot(
-                chosen[0].history.steps, curve, ls=[":", "--", "-"][min(depth, 3) - 1], color=COLOURS[mixer],
+                chosen[0].history.steps, curve, ls=[":", "--", "-"][min(depth, 3) - 1], color=style_of(mixer).colour,
                 label=f"{LABELS[mixer]}, {depth} layer{'s' if depth > 1 else ''}",
             )  # fmt: skip
     for ax in (left, right):
@@ -305,9 +305,9 @@ def _draw_interval(ax: Axes, x: float, values: Sequence[float], mixer: str, name
     """Seeds as dots, and their mean with its interval as a diamond."""
     interval = mean_interval(values)
     error = [[interval.mean - interval.low], [interval.high - interval.mean]] if interval.n > 1 else None
-    ax.plot([x] * len(values), values, "o", ms=4, alpha=0.6, color=COLOURS[mixer])
+    ax.plot([x] * len(values), values, "o", ms=4, alpha=0.6, color=style_of(mixer).colour)
     ax.errorbar(
-        x, interval.mean, yerr=error, fmt="D", ms=8, capsize=5, color=COLOURS[mixer],
+        x, interval.mean, yerr=error, fmt="D", ms=8, capsize=5, color=style_of(mixer).colour,
         label=LABELS[mixer] if named else None,
     )  # fmt: skip
 

@@ -13,11 +13,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.minrnn.character_text import FILE
 from lib.minrnn.language_model import MODELS, TextResult, TextSettings, train_seeds
 from lib.minrnn.model_styles import colours, labels, markers, style_of
 from lib.minrnn.rate_search import Rates, check_rates, rates_of
 from lib.profiles import setting, settings_class
+from lib.tiny_shakespeare import FILE
 
 if TYPE_CHECKING:
     from lib.records import Run
