@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -81,6 +82,7 @@ class Work:
 
     def __init__(self, run: Run[Any]) -> None:
         self.run = run
+        plt.switch_backend("agg")  # a figure appears where the page shows it, not below the cell that drew it
         self._workers = Workers(run.settings.of(Machine).workers, run.device)
         self._under_way: dict[str, _UnderWay] = {}
 

@@ -25,7 +25,7 @@
 # :class: tip
 # - three small deletions that turn a GRU into a parallel scan, beside the code that computes them;
 # - the speed claim measured against *three* baselines: the Python step loop of the paper, the fused library cell, and a memory copy;
-# - why one layer cannot copy selectively and two can, in one picture of the gates;
+# - what a second layer does for selective copying, in one picture of the gates;
 # - minGRU and minLSTM on Shakespeare and in offline reinforcement learning, each with the control that the paper lacks;
 # - three things beyond the paper: the scan that loses digits, what the gates gave up (parity), and whether the tasks need memory at all.
 # ```

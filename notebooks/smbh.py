@@ -73,6 +73,7 @@ from lib.smbh.galaxies import BASE, TYPE_NAMES
 from lib.smbh.pair_plot import pair_plot
 from lib.smbh.profiles import PROFILES
 
+# %% tags=["hide-input"]
 set_theme()
 run = Run.start(
     "smbh",

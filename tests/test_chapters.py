@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,20 @@ def start(slug: str, profile: str, folder: Path, **overrides: Any) -> Run[Any]:
         out_dir=folder,
         overrides=overrides,
     )
+
+
+@each_chapter
+def test_a_page_shows_no_figure_but_with_its_caption(slug: str) -> None:
+    """What an experiment draws and the page does not show, Jupyter must not show either."""
+    page = ROOT / "notebooks" / f"{slug}.ipynb"
+    notebook = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {"cells": []}
+    bare = [
+        number
+        for number, cell in enumerate(notebook["cells"])
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert bare == []
 
 
 @pytest.mark.thorough

@@ -86,8 +86,12 @@ class CopyingSettings:
     seeds: int = setting(5, "seeds", "repetitions of every model", "3 (± given)", least=1)
     evaluation_sequences: int = setting(192, "sequences", "evaluation set of every seed", 12_800, least=1)
     evaluate_every: int = setting(50, "steps", "steps between evaluations", 1000, least=1)
-    gate_bias: float = setting(-1.5, "1", "added to minGRU's gate z at the start (negative remembers)", 0.0)
-    forget_bias: float = setting(1.5, "1", "added to minLSTM's forget gate at the start", 3.0)
+    gate_bias: float = setting(
+        -1.5, "1", "added to minGRU's gate z at the start (negative remembers)", 0.0, least=-20, most=20
+    )
+    forget_bias: float = setting(
+        1.5, "1", "added to minLSTM's forget gate at the start", 3.0, least=-20, most=20
+    )
     state_size: int = setting(4, "1", "state size N of S6 and of the S4-type control", 16, least=1)
 
     def __post_init__(self) -> None:

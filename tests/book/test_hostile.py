@@ -79,12 +79,12 @@ def hostile_ledger(ledger: Ledger, text: str) -> Ledger:
         f"C1 {text}",
         "effect",
         reported={"value": 1.0, "text": f"x {text}", "provenance": f"x {text}"},
-        measures={f"default {text}": f"x {text}"},
+        measures={"default": f"x {text}"},
         judged_in=("default",),
         **words,
     )
     names = ("title", "authors", "version", "venue", "summary")
-    return replace(ledger, claims=(claim,), **dict.fromkeys(names, f"{text} x"))
+    return ledger.model_copy(update={"claims": (claim,), **dict.fromkeys(names, f"{text} x")})
 
 
 def hostile_score(ledger: Ledger, text: str, root: Path) -> PaperScore:
@@ -148,7 +148,9 @@ def test_no_value_changes_the_structure_of_a_page(
 
 @pytest.mark.parametrize("name", ["$x", "$^$"])
 def test_an_id_is_no_formula_in_the_scorecards_figure(name: str, ledger: Ledger, tmp_path: Path) -> None:
-    (score,) = scorecard({"minrnn": replace(ledger, claims=(make_claim(name, "effect"),))}, tmp_path)
+    (score,) = scorecard(
+        {"minrnn": ledger.model_copy(update={"claims": (make_claim(name, "effect"),)})}, tmp_path
+    )
     assert papers.scorecard_picture([score]).startswith("<figure")
 
 
@@ -156,7 +158,7 @@ def test_an_id_is_no_formula_in_the_scorecards_figure(name: str, ledger: Ledger,
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_cannot_be_escaped_is_refused(key: str, text: str, ledger: Ledger) -> None:
     with pytest.raises(PageError) as caught:
-        papers.paper_facts(replace(ledger, **{key: text}))
+        papers.paper_facts(ledger.model_copy(update={key: text}))
     assert "\n" not in str(caught.value)
 
 
@@ -184,7 +186,7 @@ def test_a_record_with_a_value_of_another_type_is_refused(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff\xfe{}", "not UTF-8"), (b"[" * 100_000, "cannot be read"), (b"{", "not valid JSON")],
+    [(b"\xff\xfe{}", "not UTF-8"), (b"[" * 100_000, "nested deeper"), (b"{", "not valid JSON")],
     ids=["encoding", "nested", "cut off"],
 )
 def test_what_is_no_json_is_one_line(content: bytes, message: str, ledger: Ledger, tmp_path: Path) -> None:

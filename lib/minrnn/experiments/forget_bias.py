@@ -43,11 +43,19 @@ class Settings(CopyingSettings):
         "1",
         "initial biases of minLSTM's forget gate",
         "not found",
+        least=-20,
+        most=20,
         distinct=True,
         empty=True,
     )
     gate_biases: tuple[float, ...] = setting(
-        (), "1", "initial biases of minGRU's gate z (negative remembers)", distinct=True, empty=True
+        (),
+        "1",
+        "initial biases of minGRU's gate z (negative remembers)",
+        least=-20,
+        most=20,
+        distinct=True,
+        empty=True,
     )
     threshold: float = setting(
         0.4, "share", "accuracy that the steps are counted to", "not found", above=0, most=1
