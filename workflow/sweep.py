@@ -32,6 +32,7 @@ from lib.profiles import (
     nearest,
     resolve,
 )
+from lib.publishing.notebook_faults import NOT_A_NOTEBOOK
 from lib.typed_paths import typed_path
 
 KEYS = (
@@ -184,14 +185,7 @@ def fingerprint(notebook: Path, profile: str) -> str:
     text = read_text(notebook, ParameterError)
     try:
         cells = nbformat.reads(text, as_version=4).cells
-    except (
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        nbformat.ValidationError,
-    ) as error:
+    except NOT_A_NOTEBOOK as error:
         raise ParameterError(f"sweep: {notebook} is not a notebook ({one_line(error)})") from error
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     digest = hashlib.sha256(cells_fingerprint(code, notebook.name).encode())

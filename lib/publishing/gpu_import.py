@@ -26,6 +26,7 @@ from lib.publishing.freshness import output_faults
 from lib.publishing.gpu_archive import Contents, find_volumes, read_archive
 from lib.publishing.gpu_session import RECORD
 from lib.publishing.larger_run import as_page
+from lib.publishing.notebook_faults import NOT_A_NOTEBOOK
 from lib.publishing.pages.__main__ import main as write_pages
 from lib.publishing.pages.benchmarks import check_benchmark
 from lib.publishing.provenance import ROOT, commit_of, is_ancestor
@@ -95,14 +96,7 @@ def shown_notebook(name: str, content: bytes) -> tuple[nbformat.NotebookNode, li
     try:
         notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
-    except (
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        nbformat.ValidationError,
-    ) as error:
+    except NOT_A_NOTEBOOK as error:
         raise ImportRefused(f"{name}: not a notebook ({one_line(error)})") from error
     remarks = []
     for fault in output_faults(notebook):

@@ -8,7 +8,6 @@ metrics of the ledger that no experiment measures yet stand in ``tests/<slug>/sm
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lib.atomic import write_text
 from lib.claims import Ledger, read_ledger
 from lib.fingerprint import ROOT
-from lib.profiles import PROFILE_NAMES, OneLineError, ParameterError, nearest
+from lib.profiles import ParameterError, nearest
+from lib.publishing.command import or_one_line
 
 PLACES = {
     "package.py": "lib/{slug}/__init__.py",
@@ -53,7 +53,6 @@ def skeleton(ledger: Ledger) -> Iterator[tuple[str, str]]:
             arxiv=ledger.arxiv,
             citation=ledger.citation,
             summary=" ".join(ledger.summary.split()),
-            profiles=PROFILE_NAMES,
             to_come=to_come,
         )
         yield place.format(slug=ledger.slug), with_sorted_imports(content)
@@ -94,17 +93,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Write the skeleton of a chapter whose ledger is there.")
     parser.add_argument("slug", help="the ledger's name")
-    options = parser.parse_args(arguments)
-    try:
-        for path in write_chapter(options.slug):
+    slug = parser.parse_args(arguments).slug
+
+    def write() -> None:
+        for path in write_chapter(slug):
             print(path.relative_to(ROOT))
-    except OneLineError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(
-        f"\nNext: pytest tests/test_chapters.py tests/{options.slug}, then make refresh CHAPTER={options.slug}"
-    )
-    return 0
+        print(f"\nNext: pytest tests/test_chapters.py tests/{slug}, then make refresh CHAPTER={slug}")
+
+    return or_one_line(write)
 
 
 if __name__ == "__main__":

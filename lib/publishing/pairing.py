@@ -24,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 from lib.atomic import replacing, write_text
 from lib.fingerprint import ROOT, code_fingerprint
 from lib.profiles import OneLineError
+from lib.publishing.notebook_faults import NOT_A_NOTEBOOK
 
 METADATA_KEY = "executable_papers"
 KERNEL = "python3"
@@ -60,14 +61,14 @@ def read_notebook(path: Path) -> NotebookNode:
         FileNotFoundError: if it is missing.
         PairError: if the file is no notebook: cut off, or with the marks of a merge in it.
     """
-    faults = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+    faults: tuple[type[Exception], ...] = (OSError, *NOT_A_NOTEBOOK)
     try:
         if path.exists() and not path.is_file():  # a pipe: reading would wait for ever
             raise ValueError("no regular file")
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise
-    except (*faults, nbformat.ValidationError) as error:
+    except faults as error:
         raise PairError(
             f"{path.parent.name}/{path.name} is no readable notebook ({type(error).__name__}); take it from the history, "
             f"or run 'make refresh CHAPTER={path.stem} FROM=py'"
